@@ -1,0 +1,1 @@
+"""Where packs run: workers, executors, the driver."""

@@ -1,0 +1,1 @@
+"""The common evaluation that makes configurations comparable."""

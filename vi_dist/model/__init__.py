@@ -1,0 +1,1 @@
+"""The model language: random variables, worlds, data; knows nothing of inference."""

@@ -1,0 +1,75 @@
+"""A value near a distribution's median, the same every time it is asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, biject_to
+
+from vi_dist.model.seeding import fixed_seed
+
+_DRAWS = 255  # odd, so that the median is one of them
+
+
+def prior_median(distribution: Distribution) -> Tensor:
+    """The elementwise median in unconstrained space, as a value of the distribution's own (constrained) space.
+
+    From the quantile function where there is one, else from draws with a fixed seed; neither touches the global
+    random generators. A discrete distribution gives the median of its draws, or one draw where events are vectors.
+
+    >>> from torch.distributions import LogNormal
+    >>> prior_median(LogNormal(0.0, 1.0))
+    tensor(1.)
+    """
+    with torch.no_grad():
+        exact = _from_quantile(distribution)
+        if exact is not None and bool(exact.isfinite().all()):
+            return exact
+        with fixed_seed():
+            draws = distribution.sample((_DRAWS,))
+        return _from_draws(distribution, draws)
+
+
+def _from_quantile(distribution: Distribution) -> Tensor | None:
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    if distribution.event_shape or _is_discrete(distribution):
+        return None
+    like = _parameter(distribution)
+    half = torch.tensor(0.5, dtype=like.dtype, device=like.device) if like is not None else torch.tensor(0.5)
+    try:
+        return distribution.icdf(half).expand(distribution.batch_shape).clone()
+    except NotImplementedError:
+        return None
+
+
+def _parameter(distribution: Distribution) -> Tensor | None:
+    """Any floating-point parameter of a distribution, for its dtype and device."""
+    for name in distribution.arg_constraints:
+        value = vars(distribution).get(name)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    base = vars(distribution).get("base_dist")
+    return None if base is None else _parameter(base)
+
+
+def _from_draws(distribution: Distribution, draws: Tensor) -> Tensor:
+    if _is_discrete(distribution):
+        scalar = not distribution.event_shape and draws.dtype != torch.bool
+        return draws.median(0).values if scalar else draws[0]
+    try:
+        transform = biject_to(distribution.support)
+    except NotImplementedError:
+        return draws[0]
+    middle = transform.inv(draws).median(0).values
+    # A draw on the boundary of the support has infinite coordinates: start inside instead.
+    start: Tensor = transform(torch.where(middle.isfinite(), middle, torch.zeros_like(middle)))
+    return start
+
+
+def _is_discrete(distribution: Distribution) -> bool:
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return False
+    return bool(support is not None and support.is_discrete)

@@ -1,0 +1,1 @@
+"""Leaderboards from a sweep's tables."""

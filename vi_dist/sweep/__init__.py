@@ -1,0 +1,1 @@
+"""What a sweep is: spec, configurations, plan; pure Python."""

@@ -1,0 +1,1 @@
+"""Records of a sweep and their way into MLflow."""

@@ -1,0 +1,1 @@
+"""Variational inference on torch alone: divergences, estimators, guides, packs."""
