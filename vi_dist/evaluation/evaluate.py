@@ -1,0 +1,83 @@
+"""The common evaluation: every configuration on the same noise, in float64, whatever it was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vi_dist.evaluation.pareto import pareto_khat
+from vi_dist.vi.guides.family import Family
+from vi_dist.vi.layout import Layout
+from vi_dist.vi.noise import EVALUATION, NormalSource
+from vi_dist.vi.trace import JointProgram
+
+# Rows evaluated at once, so that memory stays bounded: rows times the largest intermediate of one sample.
+ROWS = 512
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One configuration on the common scale; NaN where it is not defined (a guide without density).
+
+    Attributes:
+        elbo: mean log weight, with its standard error `elbo_se`.
+        iw_elbo: importance-weighted bound, log mean weight, of all `samples`.
+        khat: Pareto k-hat of the weights; -inf when they are constant (the guide is exact).
+    """
+
+    elbo: float
+    elbo_se: float
+    iw_elbo: float
+    khat: float
+    samples: int
+
+
+class Evaluator:
+    """Evaluates guides of one family against one model.
+
+    Args:
+        joint: the model's log joint over rows in float64, with the Jacobian.
+        layout: the model's coordinates.
+        family: the guide family.
+        samples: number of draws per guide; the same draws for every guide.
+    """
+
+    def __init__(self, joint: JointProgram, layout: Layout, family: Family, samples: int = 4096) -> None:
+        self.joint, self.family, self.samples = joint, family, samples
+        self._noise = NormalSource(layout.noise, [0], torch.float64)
+
+    def log_weights(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> Tensor:
+        """Log weights `(C, samples)`, float64, of guides given by leaves `(C, *shape)` and params `(C, p)`."""
+        leaves = {name: leaf.to(torch.float64) for name, leaf in leaves.items()}
+        params = model_params.to(torch.float64)
+        columns = params.shape[0]
+        parts = []
+        step = torch.zeros(1, 1)
+        at_once = max(1, ROWS // columns)
+        with torch.no_grad():
+            for first in range(0, self.samples, at_once):
+                count = min(at_once, self.samples - first)
+                noise = self._noise(EVALUATION, step, count, first)[0].expand(columns, -1, -1)
+                z = self.family.draw(leaves, noise)
+                rows = torch.cat((z, params[:, None].expand(-1, count, -1)), -1)
+                own = self.joint.value(rows.reshape(-1, rows.shape[-1])).reshape(columns, count)
+                parts.append(own - self.family.log_prob(leaves, z))
+        return torch.cat(parts, 1)
+
+    def __call__(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> list[Evaluation]:
+        """Evaluate C guides."""
+        if not self.family.has_density:
+            return [Evaluation(math.nan, math.nan, math.nan, math.nan, self.samples)] * model_params.shape[0]
+        return [summarise(row) for row in self.log_weights(leaves, model_params)]
+
+
+def summarise(log_weights: Tensor) -> Evaluation:
+    """The evaluation of one guide from its log weights `(N,)`."""
+    n = log_weights.shape[0]
+    iw_elbo = float(torch.logsumexp(log_weights, 0)) - math.log(n)
+    elbo_se = float(log_weights.std()) / math.sqrt(n)
+    return Evaluation(float(log_weights.mean()), elbo_se, iw_elbo, pareto_khat(log_weights.numpy()), n)

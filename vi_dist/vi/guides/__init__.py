@@ -1,0 +1,1 @@
+"""Guide families over the unconstrained coordinates of all latents: one family a file, one table."""

@@ -1,0 +1,38 @@
+"""Mean-field Gaussian: independent normals in unconstrained space (ADVI, Kucukelbir et al., arXiv 1603.00788)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+from torch.nn.functional import softplus
+
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, inverse_softplus
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class MeanField(Family):
+    """q(z) = prod_i Normal(z_i; loc_i, softplus(raw_scale_i)).
+
+    >>> guide = MeanField()
+    >>> guide.distribution(guide.initial(torch.zeros(3))).event_shape
+    torch.Size([3])
+    """
+
+    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+        return {"loc": loc.clone(), "raw_scale": torch.full_like(loc, inverse_softplus(scale))}
+
+    def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
+        return leaves["loc"][:, None] + softplus(leaves["raw_scale"])[:, None] * noise
+
+    def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
+        scale = softplus(leaves["raw_scale"])
+        standard = (z - leaves["loc"][:, None]) / scale[:, None]
+        constant = scale.log().sum(-1) + LOG_SQRT_2PI * z.shape[-1]
+        return -0.5 * (standard * standard).sum(-1) - constant[:, None]
+
+    def distribution(self, leaves: Leaves) -> Distribution:
+        return Independent(Normal(leaves["loc"], softplus(leaves["raw_scale"])), 1)

@@ -1,0 +1,123 @@
+"""Counter-based noise: every number is a function of (seed, purpose, step, site, sample, index) and of nothing else.
+
+So rows, shards, packs, retries and the order of work cannot change it. The generator is Threefry-2x32 with 20 rounds
+(Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), written in int32 tensor operations, which wrap
+around as uint32 do and give the same bits eager and compiled; normals come by Box-Muller, two to a block.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+TRAINING, EVALUATION, SHIFT, SAMPLING = 0, 1, 2, 3
+
+
+def threefry(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Two pseudo-random int32 words for every (key, counter) pair of int32 words; all four broadcast."""
+    keys = (*key, key[0] ^ key[1] ^ _PARITY)
+    x, y = counter[0] + keys[0], counter[1] + keys[1]
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x = x + y
+            y = ((y << rotation) | ((y >> (32 - rotation)) & ((1 << rotation) - 1))) ^ x
+        x = x + keys[(group + 1) % 3]
+        y = y + (keys[(group + 2) % 3] + (group + 1))
+    return x, y
+
+
+def uniform(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers in (0, 1] from int32 words; the smallest is 2^-26 (float32) or 2^-33 (float64)."""
+    smallest = 2.0**-26 if dtype == torch.float32 else 2.0**-33
+    return (words.to(dtype) * 2.0**-32 + (0.5 + 2.0**-33)).clamp_min(smallest)
+
+
+def _int32(value: int) -> int:
+    """A 32-bit word as the signed number that int32 tensors hold."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def seed_words(seeds: Sequence[int]) -> Tensor:
+    """64-bit seeds as int32 words, `(C, 2)`."""
+    return torch.tensor([[_int32(s), _int32(s >> 32)] for s in seeds], dtype=torch.int32).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class NoiseSite:
+    """A named group of `size` noise coordinates, of which pairs share one block."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class NoiseSpace:
+    """Where each of E noise coordinates comes from: the site's hash and the block within the site.
+
+    Adding, removing or reordering sites does not change the noise of the others.
+    """
+
+    sites: tuple[NoiseSite, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates E."""
+        return sum(site.size for site in self.sites)
+
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """int32 site hash and block number of every block `(B,)`, and the coordinates' places in 2B numbers `(E,)`."""
+        hashes: list[int] = []
+        numbers: list[int] = []
+        places: list[int] = []
+        for site in self.sites:
+            first = 2 * len(hashes)
+            count = (site.size + 1) // 2
+            hashes += [_int32(zlib.crc32(site.name.encode()))] * count
+            numbers += range(count)
+            places += range(first, first + site.size)
+        return (
+            torch.tensor(hashes, dtype=torch.int32),
+            torch.tensor(numbers, dtype=torch.int32),
+            torch.tensor(places, dtype=torch.int64),
+        )
+
+
+class NormalSource:
+    """Standard normals for C configurations over a noise space.
+
+    >>> source = NormalSource(NoiseSpace((NoiseSite("theta", 3),)), [0, 1], torch.float64)
+    >>> source(TRAINING, torch.tensor([[5, 7]]), samples=4).shape
+    torch.Size([1, 2, 4, 3])
+    """
+
+    def __init__(
+        self, space: NoiseSpace, seeds: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        self.dtype, self.size = dtype, space.size
+        self._seeds = seed_words(seeds).to(device)
+        hashes, numbers, places = (part.to(device) for part in space.blocks())
+        self._hashes, self._numbers = hashes, numbers
+        self._places = None if len(places) == 2 * len(numbers) else places
+
+    def __call__(self, purpose: int, steps: Tensor, samples: int, first_sample: int = 0) -> Tensor:
+        """Normals `(K, C, S, E)` for steps `(K, C)`; sample k of a step has number `first_sample + k`."""
+        steps = steps.to(torch.int32)
+        one = threefry((self._seeds[:, 0], self._seeds[:, 1]), (torch.full_like(steps, purpose), steps))
+        key = (one[0][..., None, None], one[1][..., None, None])
+        sites = threefry((key[0], key[1]), (self._hashes, torch.zeros_like(self._hashes)))
+        sample = torch.arange(first_sample, first_sample + samples, dtype=torch.int32, device=steps.device)
+        words = threefry(sites, (sample[:, None], self._numbers))
+        radius = torch.sqrt(-2 * torch.log(uniform(words[0], self.dtype)))
+        angle = uniform(words[1], self.dtype) * (2 * math.pi)
+        pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
+        flat = pairs.reshape(*pairs.shape[:-2], -1)
+        return flat if self._places is None else flat.index_select(-1, self._places)

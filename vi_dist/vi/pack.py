@@ -1,0 +1,256 @@
+"""A pack: configurations that share one program and advance in lockstep along a leading axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vi_dist.vi.columns import Column, group, group_tensors, pack_coefficients, padded
+from vi_dist.vi.estimators import log_mean_exp
+from vi_dist.vi.graph import trace
+from vi_dist.vi.guides.family import Family
+from vi_dist.vi.layout import Layout
+from vi_dist.vi.noise import SHIFT, TRAINING, NormalSource
+from vi_dist.vi.optimizers import Optimizer, clip
+from vi_dist.vi.schedules import SCHEDULES
+from vi_dist.vi.state import PackState, Trajectory
+from vi_dist.vi.trace import JointProgram
+
+# A column is given up after so many steps in a row without a finite gradient.
+MAX_STREAK = 20
+# Draws behind the first estimate of log Z, and the weight of each later step in it.
+SHIFT_DRAWS, SHIFT_RATE = 64, 0.1
+# Noise is made for several steps at once, up to so many numbers.
+NOISE_BLOCK = 1 << 18
+
+StepFunction = Callable[..., tuple[Tensor, ...]]
+
+
+class PackProgram:
+    """The program of one pack.
+
+    Args:
+        joint: part A, the model's log joint over rows.
+        layout: the model's coordinates.
+        family: the guide family shared by all columns.
+        optimizer: the update rule shared by all columns.
+        num_samples: S, shared by all columns.
+        columns: the configurations; at most `width`.
+        width: number of columns the program has; the others take no step.
+        dtype, device: of every number.
+
+    The same columns at the same width give the same numbers wherever they run; a column's numbers do not depend on
+    its neighbours.
+    """
+
+    def __init__(
+        self,
+        joint: JointProgram,
+        layout: Layout,
+        family: Family,
+        optimizer: Optimizer,
+        num_samples: int,
+        columns: Sequence[Column],
+        width: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.joint, self.layout, self.family, self.optimizer = joint, layout, family, optimizer
+        self.num_samples, self.dtype, self.device = num_samples, dtype, torch.device(device)
+        self.columns = padded(columns, width or len(columns))
+        self.width = len(self.columns)
+        self._initial = {k: v.to(self.device, dtype) for k, v in family.initial(layout.loc).items()}
+        self._eta = layout.eta.to(self.device, dtype)
+        self._noise = NormalSource(layout.noise, [c.seed for c in self.columns], dtype, self.device)
+        self._groups = group(self.columns)
+        self._limit = 40.0 if dtype == torch.float32 else 300.0
+        self._constants = self._column_tensors()
+        self._step: StepFunction | None = None
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> PackState:
+        """The state before the first step."""
+        c, on = self.width, {"device": self.device}
+        flat = torch.cat([v.reshape(-1) for v in self._initial.values()] + [self._eta])
+        params = flat.expand(c, -1).clone()
+        zeros = torch.zeros(c, dtype=self.dtype, **on)
+        count = torch.zeros(c, dtype=torch.int64, **on)
+        buffers = torch.zeros(self.optimizer.buffers, *params.shape, dtype=self.dtype, **on)
+        shift = zeros
+        if any(column.needs_shift for column in self.columns):
+            shift = self._first_shift(params)
+        alive = torch.ones(c, dtype=torch.bool, **on)
+        return PackState(params, buffers, shift, count, count, count, zeros, alive)
+
+    def leaves(self, params: Tensor) -> dict[str, Tensor]:
+        """The guide's leaves, named, `(C, *shape)`, of flat params `(C, P)`."""
+        leaves, start = {}, 0
+        for name, example in self._initial.items():
+            leaves[name] = params[:, start : start + example.numel()].reshape(-1, *example.shape)
+            start += example.numel()
+        return leaves
+
+    def model_params(self, params: Tensor) -> Tensor:
+        """The model's own params, flat, `(C, p)`."""
+        return params[:, params.shape[1] - self._eta.shape[0] :]
+
+    # -- stepping ------------------------------------------------------------------------------------------------
+
+    def advance(self, state: PackState, steps: int) -> tuple[PackState, Trajectory]:
+        """Take up to `steps` steps with every column that is alive and has steps left."""
+        rows: list[tuple[Tensor, ...]] = []
+        tensors = state.tensors()
+        block = max(1, NOISE_BLOCK // max(1, self.width * self.num_samples * self._noise.size))
+        with torch.no_grad():
+            for first in range(0, steps, block):
+                count = min(block, steps - first)
+                ahead = torch.arange(count, device=self.device)[:, None]
+                noise = self._noise(TRAINING, tensors[3] + ahead, self.num_samples)
+                for eps in noise:
+                    *tensors, loss, elbo, norm = self._run(*tensors, eps, *self._constants)
+                    rows.append((loss, elbo, norm))
+        loss, elbo, norm = (torch.stack(part) for part in zip(*rows, strict=True))
+        return PackState(*tensors), Trajectory(loss, elbo, norm)
+
+    def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if self._step is None:
+            self._step = trace(self._step_once, *inputs) if self.joint.mode == "flat" else self._step_once
+        return self._step(*inputs)
+
+    def _step_once(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One step as a pure function of tensors: state, noise and column constants in, state and records out."""
+        state, (eps, *constants) = PackState(*inputs[:8]), inputs[8:]
+        known = dict(zip(self._names, constants[: len(self._names)], strict=True))
+        l, path_slope, own_gradient = self._log_weights(state.params, eps)
+        result, clamped = pack_coefficients(
+            l, state.shift, self._limit, self._groups, self._group_tensors(constants[len(self._names) :])
+        )
+        gradient = self._gradient(state.params, eps, result.path, result.score, path_slope)
+        if self._eta.numel():
+            of_model = (result.model[..., None] * own_gradient[..., self.layout.size :]).sum(1)
+            gradient = torch.cat((gradient, of_model), -1)
+        gradient, norm = clip(gradient, known["clip"])
+        return self._update(state, gradient, norm, result.loss, l, clamped, known)
+
+    def _log_weights(self, params: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """l `(C, S)`; its slope in z with the params stopped `(C, S, d)`; the joint's whole gradient `(C, S, D)`."""
+        leaves = self.leaves(params)
+        z = self.family.draw(leaves, eps)
+        with torch.enable_grad():
+            live = z.detach().requires_grad_()
+            log_q = self.family.log_prob(leaves, live)
+            slope = torch.zeros_like(z)
+            if self.family.has_density:
+                (slope,) = torch.autograd.grad(log_q.sum(), live)
+        rows = z
+        if self._eta.numel():
+            rows = torch.cat((z, self.model_params(params)[:, None].expand(-1, z.shape[1], -1)), -1)
+        own, gradient = self.joint.value_and_gradient(rows.reshape(-1, rows.shape[-1]))
+        gradient = gradient.reshape(rows.shape)
+        return own.reshape(z.shape[:2]) - log_q.detach(), gradient[..., : self.layout.size] - slope, gradient
+
+    def _gradient(self, params: Tensor, eps: Tensor, path: Tensor, score: Tensor, slope: Tensor) -> Tensor:
+        """Part C: the guide's gradient `(C, P)` from the coefficients."""
+        with torch.enable_grad():
+            leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves(params).items()}
+            z = self.family.draw(leaves, eps)
+            surrogate = (path[..., None] * slope * z).sum()
+            if self.family.has_density and any(one.estimator.uses_score for one in self._groups):
+                surrogate = surrogate + (score * self.family.log_prob(leaves, z.detach())).sum()
+            parts = torch.autograd.grad(surrogate, list(leaves.values()))
+        return torch.cat([part.reshape(part.shape[0], -1) for part in parts], -1)
+
+    def _update(
+        self, state: PackState, gradient: Tensor, norm: Tensor, loss: Tensor, l: Tensor, clamped: Tensor,
+        known: dict[str, Tensor],
+    ) -> tuple[Tensor, ...]:
+        active = state.alive & (state.step < known["steps"])
+        finite = norm.isfinite() & loss.isfinite()
+        taken = active & finite
+        # Not-finite rows are replaced before the update: where() alone would keep them, at the price of 0 * inf.
+        gradient = torch.where(taken[:, None], gradient, torch.zeros_like(gradient))
+        step = state.step.to(self.dtype)
+        rate = known["rate"] * self._schedule_factor(step[:, None], known)
+        count = (step - state.skipped.to(self.dtype) + 1)[:, None]
+        params, buffers = self.optimizer.update(state.params, gradient, tuple(state.buffers), rate, count, known)
+        rows = taken[:, None]
+        streak = torch.where(finite, torch.zeros_like(state.streak), state.streak + 1)
+        seen = log_mean_exp(l)
+        moved = state.shift + SHIFT_RATE * (seen - state.shift)
+        nan = torch.full_like(loss, math.nan)
+        return (
+            torch.where(rows, params, state.params),
+            torch.where(rows, torch.stack(buffers), state.buffers),
+            torch.where(taken & known["shifted"] & seen.isfinite(), moved, state.shift),
+            state.step + active,
+            state.skipped + (active & ~finite),
+            torch.where(active, streak, state.streak),
+            state.clamped + torch.where(active, clamped, torch.zeros_like(clamped)),
+            state.alive & ~(active & (streak >= MAX_STREAK)),
+            torch.where(active, loss, nan),
+            torch.where(active, l.mean(-1), nan),
+            torch.where(active, norm, nan),
+        )
+
+    # -- columns of numbers ----------------------------------------------------------------------------------------
+
+    def _column_tensors(self) -> list[Tensor]:
+        """Everything that differs between columns, as tensors; `_names` names the first of them."""
+        on = {"dtype": self.dtype, "device": self.device}
+
+        def numbers(values: Sequence[float]) -> Tensor:
+            return torch.tensor(list(values), **on)[:, None]
+
+        named = {
+            "steps": torch.tensor([c.steps for c in self.columns], device=self.device),
+            "shifted": torch.tensor([c.needs_shift for c in self.columns], device=self.device),
+            "rate": numbers([c.learning_rate for c in self.columns]),
+            "total": numbers([max(c.steps, 1) for c in self.columns]),
+            "clip": numbers([c.clip for c in self.columns]),
+        }
+        for name in self.optimizer.coefficients:
+            named[name] = numbers([c.coefficients[name] for c in self.columns])
+        self._schedules = sorted({c.schedule[0] for c in self.columns})
+        for schedule in self._schedules:
+            named[schedule] = torch.tensor([[c.schedule[0] == schedule] for c in self.columns], device=self.device)
+            for name, argument in SCHEDULES[schedule].arguments.items():
+                named[f"{schedule}.{name}"] = numbers([c.schedule[1].get(name, argument.default) for c in self.columns])
+        self._names = tuple(named)
+        example = named["rate"]
+        tensors = group_tensors(self.columns, self._groups, example)
+        self._lengths = [len(part) for part in tensors]
+        return [*named.values(), *(tensor for part in tensors for tensor in part)]
+
+    def _group_tensors(self, flat: Sequence[Tensor]) -> list[list[Tensor]]:
+        parts, start = [], 0
+        for length in self._lengths:
+            parts.append(list(flat[start : start + length]))
+            start += length
+        return parts
+
+    def _schedule_factor(self, step: Tensor, known: dict[str, Tensor]) -> Tensor:
+        factor = torch.ones_like(step)
+        for schedule in self._schedules:
+            if schedule == "constant":
+                continue
+            arguments = {name: known[f"{schedule}.{name}"] for name in SCHEDULES[schedule].arguments}
+            value = SCHEDULES[schedule].make()(step, known["total"], arguments)
+            factor = torch.where(known[schedule], value, factor)
+        return factor
+
+    def _first_shift(self, params: Tensor) -> Tensor:
+        leaves = self.leaves(params)
+        noise = self._noise(SHIFT, torch.zeros(1, self.width, device=self.device), SHIFT_DRAWS)[0]
+        with torch.no_grad():
+            z = self.family.draw(leaves, noise)
+            eta = self.model_params(params)[:, None].expand(-1, SHIFT_DRAWS, -1)
+            rows = torch.cat((z, eta), -1)
+            own = self.joint.value(rows.reshape(-1, rows.shape[-1])).reshape(z.shape[:2])
+            first = log_mean_exp(own - self.family.log_prob(leaves, z))
+        shifted = torch.tensor([column.needs_shift for column in self.columns], device=self.device)
+        return torch.where(shifted & first.isfinite(), first, torch.zeros_like(first))

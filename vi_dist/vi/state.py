@@ -1,0 +1,63 @@
+"""The whole state of a pack of fits: small, explicit, saved and loaded as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackState:
+    """Everything that a step reads and writes, one row per column; noise follows from `step`.
+
+    Attributes:
+        params: guide leaves, then the model's params, flat, `(C, P)`.
+        buffers: the optimizer's, `(N, C, P)`.
+        shift: running estimate of log Z, `(C,)`.
+        step: steps taken, skipped ones included, int64 `(C,)`.
+        skipped: steps whose gradient was not finite, int64 `(C,)`.
+        streak: of these, how many in a row just now, int64 `(C,)`.
+        clamped: samples whose log weight was clamped, summed over steps, `(C,)`.
+        alive: false once a column has diverged, bool `(C,)`.
+    """
+
+    params: Tensor
+    buffers: Tensor
+    shift: Tensor
+    step: Tensor
+    skipped: Tensor
+    streak: Tensor
+    clamped: Tensor
+    alive: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The fields in order."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def to_bytes(self) -> bytes:
+        """The state as safetensors."""
+        named = zip((field.name for field in fields(self)), self.tensors(), strict=True)
+        return save({name: tensor.detach().cpu().contiguous() for name, tensor in named})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, device: torch.device | str = "cpu") -> PackState:
+        """A state from `to_bytes`, on a device."""
+        return cls(**{name: tensor.to(device) for name, tensor in load(content).items()})
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What some steps of a pack recorded: `(K, C)` each; NaN where a column took no step.
+
+    Attributes:
+        loss: the objective, mean g(l) or the bound.
+        elbo: mean of l over the step's samples.
+        grad_norm: norm of the gradient before clipping.
+    """
+
+    loss: Tensor
+    elbo: Tensor
+    grad_norm: Tensor

@@ -1,0 +1,106 @@
+"""From a model's density of one sample to a program over a whole batch of samples, traced where that is possible."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vi_dist.errors import ModelError
+from vi_dist.vi.context import model_context
+from vi_dist.vi.density import Density
+from vi_dist.vi.graph import trace
+from vi_dist.vi.noise import SAMPLING, NormalSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JointProgram:
+    """Part A of the step: log joint of every row of a batch, and its gradient.
+
+    Attributes:
+        mode: `flat` (the model's Python was traced away) or `loop` (it runs once per row).
+        reason: why it is a loop; empty when flat.
+        nodes: number of operations of one sample's graph, 0 for a loop.
+    """
+
+    mode: str
+    reason: str
+    nodes: int
+    one: Callable[[Tensor], Tensor]
+
+    def value(self, rows: Tensor) -> Tensor:
+        """Log joint `(B,)` of flat vectors `(B, D)`."""
+        if self.mode == "flat":
+            return torch.vmap(self.one)(rows)
+        return torch.stack([_guarded(self.one, row) for row in rows])
+
+    def value_and_gradient(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Log joint `(B,)` and its gradient `(B, D)`, one backward pass; both detached."""
+        with torch.enable_grad():
+            leaf = rows.detach().requires_grad_()
+            own = self.value(leaf)
+            (gradient,) = torch.autograd.grad(own.sum(), leaf)
+        return own.detach(), gradient
+
+
+def _guarded(one: Callable[[Tensor], Tensor], row: Tensor) -> Tensor:
+    """One row of a loop; a numerical failure is NaN for this row alone."""
+    try:
+        return one(row)
+    except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:
+        log.debug("the model raised on one sample: %s", error)
+        return row.sum() * torch.nan
+
+
+def trace_joint(density: Density, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> JointProgram:
+    """Trace one unbatched sample and check it against the plain World; a loop where either fails.
+
+    Raises `ModelError` if the plain World itself fails at the starting point.
+    """
+    flat = torch.cat((density.layout.loc, density.layout.eta)).to(device, dtype)
+
+    def one(row: Tensor) -> Tensor:
+        with model_context(dtype, device):
+            return density(row)
+
+    try:
+        one(flat)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model fails at its prior median: {type(error).__name__}: {error}", key="model") from error
+    reason, graph = "", None
+    try:
+        with model_context(dtype, device):
+            graph = trace(density, flat)
+            torch.vmap(graph)(flat.expand(2, -1))
+        reason = _disagreement(graph, one, density, flat)
+    except Exception as error:  # tracing can fail in as many ways as there are models
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    if reason or graph is None:
+        log.warning("the model cannot be batched and runs as a loop over samples (%s)", reason)
+        return JointProgram("loop", reason, 0, one)
+    return JointProgram("flat", "", len(graph.graph.nodes), graph)
+
+
+def _disagreement(
+    graph: Callable[[Tensor], Tensor], one: Callable[[Tensor], Tensor], density: Density, flat: Tensor
+) -> str:
+    """Compare graph and World on fresh draws: a value read in Python (`.tolist()`, `.numpy()`) is baked in silently."""
+    source = NormalSource(density.layout.noise, [0], flat.dtype, flat.device)
+    draws = source(SAMPLING, torch.zeros(1, 1, device=flat.device), 2)[0, 0]
+    tolerance = 1e-3 if flat.dtype == torch.float32 else 1e-8
+    for draw in draws:
+        row = flat + torch.cat((0.5 * draw, torch.zeros_like(density.layout.eta)))
+        plain, traced = one(row), graph(row)
+        if plain.isfinite() and not torch.allclose(plain, traced, rtol=tolerance, atol=tolerance):
+            return (
+                f"on a fresh draw the traced graph gives {traced.item():.6g} and the model {plain.item():.6g}: "
+                "the model reads a value in Python, for example by .tolist() or .numpy()"
+            )
+    return ""
