@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vi_dist.evaluation.pareto import pareto_khat
 from vi_dist.vi.guides.family import Family
-from vi_dist.vi.layout import Layout
 from vi_dist.vi.noise import EVALUATION, NormalSource
 from vi_dist.vi.trace import JointProgram
 
@@ -41,14 +40,13 @@ class Evaluator:
 
     Args:
         joint: the model's log joint over rows in float64, with the Jacobian.
-        layout: the model's coordinates.
         family: the guide family.
         samples: number of draws per guide; the same draws for every guide.
     """
 
-    def __init__(self, joint: JointProgram, layout: Layout, family: Family, samples: int = 4096) -> None:
+    def __init__(self, joint: JointProgram, family: Family, samples: int = 4096) -> None:
         self.joint, self.family, self.samples = joint, family, samples
-        self._noise = NormalSource(layout.noise, [0], torch.float64)
+        self._noise = NormalSource(family.noise, [0], torch.float64)
 
     def log_weights(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> Tensor:
         """Log weights `(C, samples)`, float64, of guides given by leaves `(C, *shape)` and params `(C, p)`."""

@@ -65,7 +65,7 @@ class PackProgram:
         self.width = len(self.columns)
         self._initial = {k: v.to(self.device, dtype) for k, v in family.initial(layout.loc).items()}
         self._eta = layout.eta.to(self.device, dtype)
-        self._noise = NormalSource(layout.noise, [c.seed for c in self.columns], dtype, self.device)
+        self._noise = NormalSource(family.noise, [c.seed for c in self.columns], dtype, self.device)
         self._groups = group(self.columns)
         self._limit = 40.0 if dtype == torch.float32 else 300.0
         self._constants = self._column_tensors()

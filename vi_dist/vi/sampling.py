@@ -14,7 +14,7 @@ from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.family import Family
-from vi_dist.vi.noise import SAMPLING, NoiseSpace, NormalSource
+from vi_dist.vi.noise import SAMPLING, NormalSource
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,13 @@ BATCH = 1024
 
 
 def draw_flat(
-    family: Family, leaves: Mapping[str, Tensor], params: Tensor, noise: NoiseSpace, n: int, seed: int = 0
+    family: Family, leaves: Mapping[str, Tensor], params: Tensor, n: int, seed: int = 0
 ) -> Tensor:
     """n draws `(n, D)` of one guide's coordinates, followed by the model's params; draw k depends on seed and k only.
 
     Leaves and params `(p,)` come without a leading axis of configurations.
     """
-    source = NormalSource(noise, [seed], params.dtype, params.device)
+    source = NormalSource(family.noise, [seed], params.dtype, params.device)
     step = torch.zeros(1, 1, device=params.device)
     batched = {name: leaf[None] for name, leaf in leaves.items()}
     parts = []
@@ -38,7 +38,7 @@ def draw_flat(
             count = min(BATCH, n - first)
             z = family.draw(batched, source(SAMPLING, step, count, first)[0])[0]
             parts.append(torch.cat((z, params.expand(count, -1)), -1))
-    return torch.cat(parts) if parts else params.new_zeros(0, noise.size + params.shape[0])
+    return torch.cat(parts) if parts else params.new_zeros(0, family.size + params.shape[0])
 
 
 @dataclass(frozen=True)

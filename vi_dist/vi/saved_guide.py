@@ -68,11 +68,11 @@ def draws(directory: Path | str, n: int, seed: int = 0) -> dict[str, NDArray[Any
             "the model's queries have Python control flow, so draws need its source: use Fit.load(directory, build)",
             path=directory,
         )
-    family = GUIDES[description["family"]].make(**description["arguments"])
     space = NoiseSpace(tuple(NoiseSite(name, size) for name, size in description["sites"]))
+    family = GUIDES[description["family"]].make(space, **description["arguments"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.load(directory / CONSTRAIN).module()
     with torch.no_grad():
-        values = constrain_rows(program, draw_flat(family, tensors, params, space, n, seed))
+        values = constrain_rows(program, draw_flat(family, tensors, params, n, seed))
     return {name: np.asarray(value) for name, value in values.items()}

@@ -21,7 +21,7 @@ class DeltaFamily(Family):
         return {"loc": loc.clone()}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
-        return leaves["loc"][:, None].expand_as(noise)
+        return leaves["loc"][:, None].expand(-1, noise.shape[1], -1)
 
     def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
         return z.new_zeros(z.shape[:2])

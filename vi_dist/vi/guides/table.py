@@ -1,4 +1,4 @@
-"""The guide families by name."""
+"""The guide families by name; `make(space, **arguments)` gives the family over those coordinates."""
 
 from __future__ import annotations
 
