@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from vi_dist.vi.columns import Column, group, group_tensors, pack_coefficients, padded
+from vi_dist.vi.compile import Decision, compile_graph, decide
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.family import Family
@@ -18,6 +22,8 @@ from vi_dist.vi.optimizers import Optimizer, clip
 from vi_dist.vi.schedules import SCHEDULES
 from vi_dist.vi.state import PackState, Trajectory
 from vi_dist.vi.trace import JointProgram
+
+log = logging.getLogger(__name__)
 
 # A column is given up after so many steps in a row without a finite gradient.
 MAX_STREAK = 20
@@ -69,6 +75,7 @@ class PackProgram:
         self._groups = group(self.columns)
         self._limit = 40.0 if dtype == torch.float32 else 300.0
         self._constants = self._column_tensors()
+        self._graph: GraphModule | None = None
         self._step: StepFunction | None = None
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -119,8 +126,42 @@ class PackProgram:
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self._step is None:
-            self._step = trace(self._step_once, *inputs) if self.joint.mode == "flat" else self._step_once
+            self._step = self.graph() or self._step_once
         return self._step(*inputs)
+
+    def graph(self) -> GraphModule | None:
+        """One step as a flat graph, traced on first use; None if the model runs as a loop."""
+        if self._graph is None and self.joint.mode == "flat":
+            self._graph = trace(self._step_once, *self._example())
+        return self._graph
+
+    def compile(self, mode: str = "auto", steps: int = 0, cache: Path | None = None) -> Decision:
+        """Compile the step if that pays; returns the decision and its reason. A failure leaves the eager graph.
+
+        Args:
+            mode: `auto`, `always` or `never`.
+            steps: steps ahead, summed over all packs that share this program.
+            cache: directory of compiled programs; the user's by default.
+        """
+        graph = self.graph()
+        if graph is None:
+            return Decision(False, f"the model runs as a loop over samples: {self.joint.reason}")
+        decision = decide(mode, graph, steps)
+        if decision.compiled:
+            try:
+                self._step = compile_graph(graph, self._example(), cache)
+            except Exception as error:  # a compiler can fail in as many ways as there are machines
+                log.warning("compilation failed, the flat graph runs eagerly: %s", error)
+                return Decision(False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly")
+        return decision
+
+    def _example(self) -> tuple[Tensor, ...]:
+        """Inputs of one step at the start, for tracing."""
+        state = self.start()
+        with torch.no_grad():
+            eps = self._noise(TRAINING, state.step[None], self.num_samples)[0]
+        # Clones, because tracing takes inputs that are one tensor, as the zeros of a first state are, for one input.
+        return tuple(tensor.clone() for tensor in (*state.tensors(), eps, *self._constants))
 
     def _step_once(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step as a pure function of tensors: state, noise and column constants in, state and records out."""

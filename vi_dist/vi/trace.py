@@ -14,6 +14,7 @@ from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.graph import trace
 from vi_dist.vi.noise import SAMPLING, NormalSource
+from vi_dist.vi.softplus_sums import group_softplus_sums
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def trace_joint(density: Density, *, dtype: torch.dtype, device: torch.device | 
     try:
         with model_context(dtype, device):
             graph = trace(density, flat)
+            group_softplus_sums(graph)
             torch.vmap(graph)(flat.expand(2, -1))
         reason = _disagreement(graph, one, density, flat)
     except Exception as error:  # tracing can fail in as many ways as there are models
