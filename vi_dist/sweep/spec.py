@@ -1,0 +1,219 @@
+"""`SweepSpec`: everything a sweep's YAML may say, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    ValidationError,
+)
+
+from vi_dist.errors import SpecError
+from vi_dist.sweep import fields
+from vi_dist.sweep.dimension import (
+    NUM_SAMPLES,
+    SEED,
+    STEPS,
+    Dimension,
+    Named,
+    as_list,
+    dump,
+    dump_named,
+    ranges,
+)
+from vi_dist.sweep.faults import first_fault
+from vi_dist.sweep.overrides import apply_overrides
+from vi_dist.sweep.parsing import parse_space
+from vi_dist.sweep.source import Source
+from vi_dist.sweep.values import POSITIVE, plain, show
+from vi_dist.sweep.yaml_file import read_yaml
+from vi_dist.vi.table import Argument
+
+_COUNT = Argument(int, low=1)
+_DRAWS = Argument(int, low=2)
+_CPUS = Argument(float, low=POSITIVE)
+_GPUS = Argument(float, low=0.0)
+
+
+def _number(argument: Argument) -> PlainValidator:
+    return PlainValidator(partial(fields.number, argument=argument))
+
+
+def _optional_number(argument: Argument) -> PlainValidator:
+    return PlainValidator(partial(fields.optional, parse=partial(fields.number, argument=argument)))
+
+
+def _word(noun: str, *allowed: str) -> PlainValidator:
+    return PlainValidator(partial(fields.word, noun=noun, allowed=allowed))
+
+
+def _entry(noun: str) -> PlainValidator:
+    return PlainValidator(partial(fields.entry, noun=noun))
+
+
+def _path(parse: Any) -> PlainValidator:
+    return PlainValidator(lambda value, info: None if value is None else parse(value, info))
+
+
+def _dump_space(space: Mapping[str, Dimension]) -> dict[str, Any]:
+    return {name: dump(dimension) for name, dimension in space.items()}
+
+
+_Text = Annotated[str | None, PlainValidator(partial(fields.optional, parse=fields.text))]
+_Dump = PlainSerializer(dump_named, return_type=Any)
+
+
+class Evaluation(BaseModel):
+    """How every fit is evaluated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: Annotated[int, _number(_DRAWS)] = Field(
+        default=4096, description="draws of each guide, common to all"
+    )
+
+
+class SweepSpec(BaseModel):
+    """A sweep's description, checked, with absolute paths and the defaults in place.
+
+    Names of guides, divergences and so on, and their arguments, are checked by `vi_dist.sweep.space.resolve`,
+    which knows the tables. Two specs are equal when every key is, wherever they were read. Make one with
+    `load_spec` or `make_spec`: their errors are `SpecError`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: Annotated[str, PlainValidator(fields.sweep_name)] = Field(description="of the MLflow experiment")
+    model: Annotated[str | None, _path(fields.model_path)] = Field(
+        default=None, description="FILE.py:FUNCTION"
+    )
+    data: Annotated[str | None, _path(fields.data_path)] = Field(
+        default=None, description="file handed to the function"
+    )
+    space: Annotated[
+        dict[str, Dimension], PlainValidator(parse_space), PlainSerializer(_dump_space, return_type=Any)
+    ] = Field(description="what is compared: lists of choices, and ranges in a random search")
+    search: Annotated[Literal["grid", "random"], _word("search", "grid", "random")] = Field(
+        default="grid", description="every combination, or random ones"
+    )
+    configurations: Annotated[int | None, _optional_number(_COUNT)] = Field(
+        default=None, description="how many; a grid without it is whole"
+    )
+    steps: Annotated[int, _number(STEPS)] = Field(
+        default=STEPS.default, description="optimizer steps of a fit"
+    )
+    num_samples: Annotated[int, _number(NUM_SAMPLES)] = Field(
+        default=NUM_SAMPLES.default, description="draws per step"
+    )
+    optimizer: Annotated[Named, _entry("optimizer"), _Dump] = Field(default=Named("adam", (), "optimizer"))
+    schedule: Annotated[Named, _entry("schedule"), _Dump] = Field(
+        default=Named("constant", (), "schedule"), description="of the learning rate"
+    )
+    seed: Annotated[int, _number(SEED)] = Field(
+        default=SEED.default, description="of the search, and of the fits where the space has none"
+    )
+    executor: Annotated[Literal["ray", "inline"], _word("executor", "ray", "inline")] = "ray"
+    address: _Text = Field(default=None, description="of a running Ray cluster; absent, a local one starts")
+    pack_size: Annotated[
+        int | str, PlainValidator(partial(fields.number_or, word="auto", argument=_COUNT))
+    ] = Field(
+        default="auto", description="configurations that step together; 1 gives each an actor of its own"
+    )
+    compile: Annotated[
+        Literal["auto", "always", "never"], _word("compile mode", "auto", "always", "never")
+    ] = "auto"
+    dtype: Annotated[Literal["float32", "float64"], _word("dtype", "float32", "float64")] = "float32"
+    evaluation: Evaluation = Evaluation()
+    tracking_uri: _Text = Field(
+        default=None, description="of MLflow; absent, a database in the output folder"
+    )
+    output_dir: Annotated[str | None, _path(fields.folder_path)] = None
+    max_actors: Annotated[int | None, _optional_number(_COUNT)] = None
+    cpus_per_actor: Annotated[float, _number(_CPUS)] = 1.0
+    gpus_per_actor: Annotated[float | None, _optional_number(_GPUS)] = None
+
+    _source: Source = PrivateAttr(default=Source())
+
+    @property
+    def source(self) -> Source:
+        """Where the spec was read."""
+        return self._source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SweepSpec) and self.to_dict() == other.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with every default in place, which `make_spec` reads back as an equal spec."""
+        return self.model_dump(exclude_none=True)
+
+    def to_yaml(self) -> str:
+        """The text of ``spec.resolved.yaml``, which `load_spec` reads back as an equal spec."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def load_spec(
+    path: str | PathLike[str], overrides: Mapping[str, object] | None = None, *, needs_model: bool = True
+) -> SweepSpec:
+    """The spec in a YAML file, with dotted keys replaced (``{"space.seed": [0, 1]}``; None deletes a key).
+
+    `needs_model=False` reads the resolved spec of a sweep that was made in Python, which has no model file.
+
+    Raises:
+        SpecError: the file, and the first fault in it, with its key path and what is allowed there.
+    """
+    file = Path(path)
+    spec = make_spec(read_yaml(file), path=file, overrides=overrides)
+    if needs_model and spec.model is None:
+        reason = "the spec names no model; write for example model: model.py:build"
+        raise SpecError(reason, path=file, key="model", allowed=("FILE.py:FUNCTION",))
+    return spec
+
+
+def make_spec(
+    values: object, *, path: Path | None = None, overrides: Mapping[str, object] | None = None
+) -> SweepSpec:
+    """The spec that plain data describe, lists as lists, tuples, ranges or arrays.
+
+    Relative paths start from the folder of `path`, or from the working folder.
+
+    Raises:
+        SpecError: the first fault, with its key path and what is allowed there.
+    """
+    source = Source(path, tuple(overrides or ()))
+    with source.placing():
+        plain_values = plain(values)
+        if not isinstance(plain_values, dict):
+            what = "the file is empty" if plain_values is None else f"{show(plain_values)} is not a mapping"
+            raise SpecError(f"{what}; a spec is keys with values, one a line", allowed=SweepSpec.model_fields)
+        changed = apply_overrides(plain_values, overrides or {})
+        try:
+            spec = SweepSpec.model_validate(changed, context={"base": source.base})
+        except ValidationError as error:
+            raise first_fault(error, SweepSpec) from None
+        _check_search(spec)
+    spec._source = source
+    return spec
+
+
+def _check_search(spec: SweepSpec) -> None:
+    """Refuse a range in a grid, and a random search without an end."""
+    if spec.search == "random" and spec.configurations is None:
+        reason = "a random search needs a number of configurations; write for example configurations: 256"
+        raise SpecError(reason, key="configurations", allowed=("a whole number, at least 1",))
+    if spec.search == "grid":
+        for found in (found for dimension in spec.space.values() for found in ranges(dimension)):
+            cure = f"list its values, for example {as_list(found)}, or write search: random"
+            raise SpecError(
+                f"a grid cannot hold a range; {cure}", key=found.key, allowed=("a list of values",)
+            )
