@@ -71,6 +71,10 @@ class Delta(Distribution):
         """The point, once per sample."""
         return self.v.expand(torch.Size(sample_shape) + self.v.shape)
 
+    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """The point, once per sample, without gradient."""
+        return self.rsample(sample_shape).detach()
+
     def log_prob(self, value: Tensor) -> Tensor:
         """`log_density` where value is the point in every coordinate of the event, else minus infinity."""
         same = value == self.v

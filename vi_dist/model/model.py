@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor
-
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.initialize import init_from_prior
-from vi_dist.model.observed import check_observation
+from vi_dist.model.observed import check_observation, check_observed_keys
 from vi_dist.model.prior_median import prior_median
 from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.seeding import fixed_seed
@@ -77,24 +75,13 @@ def _check_keys(model: Model) -> None:
     if not model.queries:
         raise ModelError("there is nothing to infer; list at least one random variable", key="queries")
     for query in model.queries:
-        if not isinstance(query, RVIdentifier) or not (query.is_random_variable or query.is_functional):
+        if not (_is_random_variable(query) or _is_functional(query)):
             raise ModelError(
                 f"{_describe(query)} is not a random variable or functional; decorate its function with "
                 "@random_variable or @functional and list the result of calling it",
                 key="queries",
             )
-    for node, value in model.observations.items():
-        if not isinstance(node, RVIdentifier) or not node.is_random_variable:
-            raise ModelError(
-                f"{_describe(node)} is not a random variable; only results of calling a @random_variable function "
-                "can be observed",
-                key="observations",
-            )
-        if not isinstance(value, Tensor):
-            raise ModelError(
-                f"{node} is observed as {type(value).__name__}; pass a tensor, for example torch.as_tensor(value)",
-                key="observations",
-            )
+    check_observed_keys(model.observations)
     for query in model.queries:
         if query in model.observations:
             raise ModelError(
@@ -112,6 +99,14 @@ def _check_names(nodes: Iterable[RVIdentifier]) -> None:
                 key="queries",
             )
         by_name[str(node)] = node
+
+
+def _is_random_variable(thing: object) -> bool:
+    return isinstance(thing, RVIdentifier) and thing.is_random_variable
+
+
+def _is_functional(thing: object) -> bool:
+    return isinstance(thing, RVIdentifier) and thing.is_functional
 
 
 def _describe(thing: object) -> str:

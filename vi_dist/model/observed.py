@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Size, Tensor
@@ -12,6 +12,23 @@ from torch.distributions.constraints import Constraint
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.world import World
+
+
+def check_observed_keys(observations: Mapping[RVIdentifier, Tensor]) -> None:
+    """Refuse observations that are not tensors of random variables. Raises `ModelError`, with names."""
+    node: object
+    value: object
+    for node, value in observations.items():
+        if not isinstance(node, RVIdentifier) or not node.is_random_variable:
+            raise ModelError(
+                f"{node} is not a random variable; only results of calling a @random_variable function can be observed",
+                key="observations",
+            )
+        if not isinstance(value, Tensor):
+            raise ModelError(
+                f"{node} is observed as {type(value).__name__}; pass a tensor, for example torch.as_tensor(value)",
+                key="observations",
+            )
 
 
 def check_observation(world: World, node: RVIdentifier, elsewhere: Callable[[], World]) -> None:
@@ -40,16 +57,20 @@ def check_observation(world: World, node: RVIdentifier, elsewhere: Callable[[], 
     )
 
 
-def check_shape(node: RVIdentifier, shape: Size, distribution: Distribution) -> None:
-    """Refuse a value that broadcasting would silently repeat, or whose event dimensions differ. `ModelError`."""
+def check_shape(node: RVIdentifier, shape: Size, distribution: Distribution, role: str = "observed") -> None:
+    """Refuse a value that broadcasting would silently repeat, or whose event dimensions differ. `ModelError`.
+
+    `role` says in the message what the value is to the node.
+    """
     event, expected = distribution.event_shape, distribution.batch_shape + distribution.event_shape
     try:
         grown = torch.broadcast_shapes(shape, expected).numel() != shape.numel()
     except RuntimeError:
         grown = True
     if grown or shape[len(shape) - len(event) :] != event:
+        kind = type(distribution).__name__
         raise ModelError(
-            f"{node} has shape {list(shape)}, which does not fit its {type(distribution).__name__} of batch shape "
+            f"{node}, {role}, has shape {list(shape)}, which does not fit its {kind} of batch shape "
             f"{list(distribution.batch_shape)} and event shape {list(event)}; reshape the value or the parameters",
             key="observations",
         )

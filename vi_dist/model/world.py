@@ -94,6 +94,19 @@ class World(Mapping[RVIdentifier, Tensor]):
         except KeyError:
             raise KeyError(f"{node} is not instantiated in this world; world.call(...) does that") from None
 
+    def get_distribution(self, node: RVIdentifier) -> Distribution:
+        """What the model's function returns for a node at this world's values; only its parents are instantiated.
+
+        Raises `ModelError` unless that is a distribution.
+        """
+        with self:
+            distribution = node.function(*node.arguments)
+        if not isinstance(distribution, Distribution):
+            raise ModelError(
+                f"{node} returned {type(distribution).__name__}; a random_variable must return a torch distribution"
+            )
+        return distribution
+
     def get_param(self, param: RVIdentifier) -> Tensor:
         """A param's tensor, initialised by its function when it is missing. Raises `ModelError` if that gives none."""
         if param not in self.params:
@@ -208,7 +221,7 @@ class World(Mapping[RVIdentifier, Tensor]):
             )
         self._running[node] = set()
         try:
-            distribution = self._distribution(node)
+            distribution = self.get_distribution(node)
         except RecursionError as error:
             if len(self._running) > 1:
                 raise
@@ -219,16 +232,6 @@ class World(Mapping[RVIdentifier, Tensor]):
         finally:
             parents = self._running.pop(node)
         return distribution, parents
-
-    def _distribution(self, node: RVIdentifier) -> Distribution:
-        """Call a random variable's function in this world. Raises `ModelError` unless a distribution comes back."""
-        with self:
-            distribution = node.function(*node.arguments)
-        if not isinstance(distribution, Distribution):
-            raise ModelError(
-                f"{node} returned {type(distribution).__name__}; a random_variable must return a torch distribution"
-            )
-        return distribution
 
     def _rerun(self, node: RVIdentifier) -> None:
         """Recompute a node's distribution and edges after a parent's value has changed; its value stays."""
