@@ -8,8 +8,6 @@ from torch.distributions.transforms import Transform
 
 from vi_dist.model.prior_median import prior_median
 
-__all__ = ["initial_location", "prior_median"]
-
 
 def initial_location(distribution: Distribution, transform: Transform) -> Tensor:
     """The prior's median in the unconstrained coordinates that `transform` maps to the distribution's support."""

@@ -1,0 +1,50 @@
+"""The map from unconstrained coordinates to a latent's support."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Distribution, biject_to
+from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
+
+from vi_dist.errors import ModelError
+from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.observed import support_of
+
+
+def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:
+    """The bijection onto the support of a latent's distribution.
+
+    Raises `ModelError`, naming the latent, where the support is discrete or unknown to torch.
+    """
+    support = support_of(distribution)
+    if support is None:
+        raise ModelError(
+            f"the {type(distribution).__name__} of {variable} states no support; give it one", key="guide"
+        )
+    if support.is_discrete:
+        raise ModelError(
+            f"{variable} is discrete ({type(distribution).__name__}) and a Gaussian or point guide does not fit it: "
+            "sum it out of the model, or give it a discrete guide in VariationalInfer with "
+            "monte_carlo_approximate_sf",
+            key="guide",
+        )
+    try:
+        return biject_to(support)
+    except NotImplementedError as error:
+        raise ModelError(
+            f"{variable} has the support {support}, for which torch has no bijection; register one with "
+            "torch.distributions.biject_to or give the variable a guide of its own",
+            key="guide",
+        ) from error
+
+
+def unconstrained_shape(distribution: Distribution, transform: Transform) -> torch.Size:
+    """The shape of the coordinates that the transform maps to one draw of the distribution."""
+    return torch.Size(transform.inverse_shape(distribution.batch_shape + distribution.event_shape))
+
+
+def is_identity(transform: Transform) -> bool:
+    """Whether a bijection leaves its coordinates as they are."""
+    if isinstance(transform, IndependentTransform):
+        return is_identity(transform.base_transform)
+    return transform == identity_transform

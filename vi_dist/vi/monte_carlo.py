@@ -1,0 +1,195 @@
+"""Monte-Carlo objectives of the interactive engine: their value is the objective, their gradient the estimator's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vi_dist.errors import ModelError
+from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.rv_dict import RVDict
+from vi_dist.model.validation import unvalidated
+from vi_dist.vi.divergences import as_divergence
+from vi_dist.vi.estimators import ESTIMATORS, check_combination, coefficients
+from vi_dist.vi.guide_map import GuideMap, Query
+from vi_dist.vi.guided_sample import Draw, LeafParams, Sampler
+
+DiscrepancyFn = Callable[[Tensor], Tensor]
+
+
+def monte_carlo_approximate_reparam(
+    observations: RVDict,
+    num_samples: int,
+    discrepancy_fn: DiscrepancyFn,
+    params: MutableMapping[RVIdentifier, Tensor],
+    queries_to_guides: Mapping[Query, RVIdentifier],
+    subsample_factor: float = 1.0,
+    device: torch.device | None = None,
+    local: Sequence[RVIdentifier] = (),
+) -> Tensor:
+    """`monte_carlo_approximate` by reparameterised draws (Kingma and Welling, arXiv 1312.6114)."""
+    return monte_carlo_approximate(
+        observations,
+        num_samples,
+        discrepancy_fn,
+        params,
+        queries_to_guides,
+        subsample_factor,
+        device,
+        local,
+        estimator="reparam",
+    )
+
+
+def monte_carlo_approximate_sf(
+    observations: RVDict,
+    num_samples: int,
+    discrepancy_fn: DiscrepancyFn,
+    params: MutableMapping[RVIdentifier, Tensor],
+    queries_to_guides: Mapping[Query, RVIdentifier],
+    subsample_factor: float = 1.0,
+    device: torch.device | None = None,
+    local: Sequence[RVIdentifier] = (),
+) -> Tensor:
+    """`monte_carlo_approximate` by the score function, for any guide, with a leave-one-out baseline.
+
+    The guides' supports must not depend on their params.
+    """
+    return monte_carlo_approximate(
+        observations,
+        num_samples,
+        discrepancy_fn,
+        params,
+        queries_to_guides,
+        subsample_factor,
+        device,
+        local,
+        estimator="score",
+    )
+
+
+def monte_carlo_approximate(
+    observations: RVDict,
+    num_samples: int,
+    discrepancy_fn: DiscrepancyFn,
+    params: MutableMapping[RVIdentifier, Tensor],
+    queries_to_guides: Mapping[Query, RVIdentifier],
+    subsample_factor: float = 1.0,
+    device: torch.device | None = None,
+    local: Sequence[RVIdentifier] = (),
+    *,
+    estimator: str = "reparam",
+    **arguments: float,
+) -> Tensor:
+    """Estimate a divergence between model and guides; with ``functools.partial`` an `mc_approx` for any estimator.
+
+    The value is the objective (mean of g(l), or the bound of a multi-sample estimator), a scalar; its gradient is the
+    estimator's, with the coefficients of `vi_dist.vi.estimators`. The model runs once per sample.
+
+    Args:
+        observations: observed values.
+        num_samples: S.
+        discrepancy_fn: g, elementwise in l = log p - log q.
+        params: all params; those met for the first time are added.
+        queries_to_guides: the guides of all latents.
+        subsample_factor: the share of the data that is observed here, 0 < f <= 1; the observations, and the prior and
+            entropy of `local` latents, count 1/f times.
+        device: where the result goes; by default it stays where the model computes.
+        local: latents that belong to rows of the data.
+        estimator: a name in `ESTIMATORS`, with its `arguments`.
+
+    Raises `ModelError` for a latent without guide and for a guide that the estimator cannot draw from, `SpecError`
+    for a divergence that the estimator cannot train, or that cannot train the model's own params.
+    """
+    divergence, made = as_divergence(discrepancy_fn), ESTIMATORS[estimator].make(**arguments)
+    check_combination(divergence, made)
+    guides = GuideMap.of(queries_to_guides)
+    _check_numbers(num_samples, subsample_factor, guides, local)
+    guide_leaves, model_leaves = LeafParams(params), LeafParams(params)
+    sampler = Sampler(
+        observations, guides, params, guide_leaves, model_leaves, 1.0 / subsample_factor, tuple(local)
+    )
+    with unvalidated():
+        draws = [sampler.draw(made.uses_path) for _ in range(num_samples)]
+        log_p, log_q = map(torch.stack, zip(*map(sampler.log_densities, draws), strict=True))
+    if any(leaf.requires_grad for leaf in model_leaves.used.values()):
+        check_combination(divergence, made, model_params=True)
+    weights = coefficients((log_p - log_q).detach()[None], divergence, estimator, **arguments)
+    loss = weights.loss[0].detach().to(device)
+    if not torch.is_grad_enabled():
+        return loss
+    through_draws = _inner((weights.path[0] * (log_p - log_q)).sum(), _draw_pairs(draws), retain=True)
+    direct = (weights.score[0] * log_q).sum() + (weights.model[0] * log_p).sum()
+    surrogate = through_draws + _inner(direct, _param_pairs(params, guide_leaves, model_leaves))
+    if not surrogate.requires_grad:
+        return loss
+    reported: Tensor = _Reported.apply(surrogate, loss)  # type: ignore[no-untyped-call]
+    return reported
+
+
+def _draw_pairs(draws: Sequence[Draw]) -> list[tuple[Tensor, Tensor]]:
+    """Every drawn value that carries a gradient: its leaf and itself."""
+    return [
+        (leaf, drawn)
+        for draw in draws
+        for leaf, drawn in zip(draw.leaves, draw.drawn, strict=True)
+        if leaf.requires_grad
+    ]
+
+
+def _param_pairs(params: Mapping[RVIdentifier, Tensor], *roles: LeafParams) -> list[tuple[Tensor, Tensor]]:
+    """Every param in every role: its leaf and itself."""
+    return [(leaf, params[key]) for role in roles for key, leaf in role.used.items() if leaf.requires_grad]
+
+
+def _inner(total: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], retain: bool = False) -> Tensor:
+    """A scalar whose gradient is total's, with every leaf replaced by the tensor that it stands for."""
+    zero = torch.zeros((), device=total.device)
+    if not pairs or not total.requires_grad:
+        return zero
+    gradients = torch.autograd.grad(
+        total, [leaf for leaf, _ in pairs], retain_graph=retain, allow_unused=True
+    )
+    terms = [
+        (gradient * live).sum()
+        for gradient, (_, live) in zip(gradients, pairs, strict=True)
+        if gradient is not None
+    ]
+    return sum(terms, zero)
+
+
+class _Reported(torch.autograd.Function):
+    """The value of one scalar with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: Any, surrogate: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def _check_numbers(
+    num_samples: int, subsample_factor: float, guides: GuideMap, local: Sequence[RVIdentifier]
+) -> None:
+    if num_samples < 1:
+        raise ModelError(f"num_samples is {num_samples}; at least one sample is needed", key="num_samples")
+    if not 0 < subsample_factor <= 1:
+        raise ModelError(
+            f"subsample_factor is {subsample_factor}; it is the share of the data observed, in (0, 1]",
+            key="subsample_factor",
+        )
+    for query in local:
+        if guides.guide_of(query) is None:
+            raise ModelError(f"{query} is declared local but has no guide", key="local")
+        mixed = [other for other in guides.groups.get(query, ()) if other not in local]
+        if mixed:
+            raise ModelError(
+                f"{query} is local and {mixed[0]} is not, so they cannot share a joint guide", key="local"
+            )
