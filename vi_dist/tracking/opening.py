@@ -1,0 +1,74 @@
+"""Opening the store: what creates its schema, so one process at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from vi_dist.tracking.environment import database, schema_lock
+from vi_dist.tracking.patience import Patience
+from vi_dist.tracking.store import Store
+
+
+def open_store(
+    tracking_uri: str,
+    alone: Callable[[], bool] = lambda: True,
+    trouble: Callable[[str], None] = lambda message: None,
+    beat: Callable[[], None] = lambda: None,
+) -> Store:
+    """The store behind an absolute URI, its schema made if need be (2 to 3 s).
+
+    Args:
+        tracking_uri: sqlite, http, or whatever else MLflow knows.
+        alone: says whether the driver is gone, so that waiting for the store must end some time.
+        trouble: told why the store is away, and "" when it is back.
+        beat: called after every call that the store took.
+
+    Raises:
+        Refused: MLflow cannot make sense of the URI.
+        GaveUp: the store stayed away and the driver is gone.
+    """
+    client = Patience(_unknown, alone, trouble, beat).call(_open, tracking_uri)
+
+    def probe() -> object:
+        return client.search_experiments(max_results=1)
+
+    store = Store(tracking_uri, client, Patience(probe, alone, trouble, beat))
+    store.patience.call(probe)
+    return store
+
+
+def _open(tracking_uri: str) -> MlflowClient:
+    """A client on the URI, for runs and for the registry."""
+    file = database(tracking_uri)
+    if file is None:
+        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = schema_lock(file)
+    lock.wait()
+    try:
+        _check(file)
+        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    except SQLAlchemyError as fault:
+        raise OSError(f"{file}: {fault}") from fault
+    finally:
+        lock.release()
+
+
+def _check(file: Path) -> None:
+    """Raise OSError for a file that sqlite cannot open: MLflow would try for two minutes, and say nothing."""
+    try:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("pragma schema_version").fetchone()
+    except sqlite3.Error as fault:
+        raise OSError(f"{file}: {fault}") from fault
+
+
+def _unknown() -> None:
+    """Before there is a client nobody can tell a bad request from a bad moment: take it for a bad moment."""
+    raise OSError

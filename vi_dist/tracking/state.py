@@ -1,0 +1,73 @@
+"""What the writer has done so far: the acknowledged offset and what it led to, in one small file.
+
+Offset and counts are replaced together, so they always belong to each other; losing the file costs a replay
+from the beginning, which stores nothing twice and counts everything again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+STATE = "state.json"
+KEPT_FAULTS = 10
+
+
+@dataclass
+class State:
+    """The writer's progress through its spool.
+
+    Args:
+        offset: everything before it is in MLflow.
+        ended: the last record before ``offset`` that says so was the sweep's end.
+        sweep: the sweep's id.
+        experiment_id: MLflow's id of the experiment.
+        parent_run_id: the sweep's run.
+        run_ids: configuration key to child run.
+        shared_tags: tags that every child inherits.
+        views: the saved chart views are there to be linked to.
+        dropped: values left out because they were not finite.
+        refused: things MLflow would not take, or took only in part.
+        faults: the first messages about those.
+        trouble: why the store cannot be reached just now; empty when all is well.
+    """
+
+    offset: int = 0
+    ended: bool = False
+    sweep: str = ""
+    experiment_id: str = ""
+    parent_run_id: str = ""
+    run_ids: dict[str, str] = field(default_factory=dict)
+    shared_tags: dict[str, str] = field(default_factory=dict)
+    views: bool = False
+    dropped: int = 0
+    refused: int = 0
+    faults: list[str] = field(default_factory=list)
+    trouble: str = ""
+
+    def refuse(self, message: str) -> None:
+        """Count something MLflow would not take; the first few messages are kept."""
+        self.refused += 1
+        if len(self.faults) < KEPT_FAULTS:
+            self.faults.append(message[:1000])
+
+    def save(self, directory: Path) -> None:
+        """Replace the file at once, so that no reader sees half of it.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        draft = directory / f"{STATE}.new"
+        draft.write_text(json.dumps(asdict(self)))
+        os.replace(draft, directory / STATE)
+
+    @classmethod
+    def load(cls, directory: Path) -> State:
+        """The saved state, or a fresh one when there is none or a crash of the machine left it unreadable."""
+        try:
+            fields = json.loads((directory / STATE).read_text())
+            return cls(**fields)
+        except (OSError, ValueError, TypeError):
+            return cls()

@@ -1,0 +1,65 @@
+"""Sending what a sweep left behind: its driver died, its server was away, its machine was restarted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vi_dist.tracking.records import SweepEnded, decode
+from vi_dist.tracking.spool import RECORDS
+from vi_dist.tracking.state import State
+from vi_dist.tracking.tracker import Tracker, TrackingSummary
+from vi_dist.tracking.writer import TRACKER
+
+
+def find_spool(directory: Path | str) -> Path:
+    """The spool in a sweep's directory, or that of the newest sweep in an output directory.
+
+    Raises:
+        FileNotFoundError: no sweep was tracked there.
+    """
+    root = Path(directory).absolute()
+    found = [path for pattern in (".", "spool", "*/spool") for path in root.glob(f"{pattern}/{TRACKER}")]
+    if not found:
+        raise FileNotFoundError(f"no sweep was tracked in {root}: it holds no spool/{TRACKER}")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def stored_uri(spool: Path) -> str:
+    """The tracking URI that a sweep went to."""
+    return str(json.loads((spool / TRACKER).read_text())["tracking_uri"])
+
+
+def sync(directory: Path | str, timeout: float = 60.0) -> TrackingSummary:
+    """Send the rest of a sweep's spool to MLflow and close its runs, as interrupted if they were left open.
+
+    Args:
+        directory: the sweep's directory, its spool, or an output directory (its newest sweep).
+        timeout: seconds without progress after which waiting ends.
+
+    Returns:
+        the summary; ``pending`` is 0 when everything is stored, ``error`` says what is in the way.
+
+    Raises:
+        FileNotFoundError: no sweep was tracked there.
+    """
+    spool = find_spool(directory)
+    tracker = Tracker(spool, stored_uri(spool))
+    state, records = State.load(spool), spool / RECORDS
+    size = records.stat().st_size if records.exists() else 0
+    if state.offset >= size and (state.ended or not size):
+        return tracker.summary()
+    tracker.start()
+    if not _says_the_end(records):
+        tracker.write(SweepEnded("interrupted", "its driver died"))
+    return tracker.close(timeout)
+
+
+def _says_the_end(records: Path) -> bool:
+    """Whether the last word about the sweep as a whole in the spool is that it ended."""
+    ended = False
+    with records.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"kind": "Sweep'):
+                ended = isinstance(decode(line), SweepEnded)
+    return ended

@@ -1,0 +1,163 @@
+"""Chart views that open a sweep ready to compare, and the URL that opens them.
+
+MLflow keeps a shared view as an experiment tag ``mlflow.sharedViewState.<key>`` in a form it does not
+document: read from its front end, version 3.17. A version that reads it otherwise opens its own default charts.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+import zlib
+from collections.abc import Sequence
+from urllib.parse import quote
+
+DEFAULT_AXES = ["guide.family", "divergence", "optim.log10_lr", "seed"]
+OBJECTIVE = "final/elbo"
+_ORDER = f"metrics.`{OBJECTIVE}`"
+_AXES = 8
+"""Parallel axes that a page has room for."""
+_GROUPS = {"": None, "guide": "guide.family", "divergence": "divergence"}
+_NAMES = {"": "Sweep", "guide": "By guide family", "divergence": "By divergence"}
+
+
+def comparison_url(base: str, experiment_id: str, sweep: str, *, views: bool = True) -> str:
+    """The page that shows the sweep's configurations and their curves at once, best first.
+
+    Args:
+        base: the server's address.
+        experiment_id: MLflow's id of the experiment.
+        sweep: the sweep's id.
+        views: whether its saved views are there; without them the page has MLflow's own charts.
+    """
+    page = f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    page += "&compareRunsMode=CHART"
+    if views:
+        return f"{page}&viewStateShareKey={_share_key(sweep, '')}"
+    return f"{page}&searchFilter={quote(_children(sweep))}&orderByKey={quote(_ORDER)}&orderByAsc=false"
+
+
+def run_url(base: str, experiment_id: str, run_id: str) -> str:
+    """The page of one run."""
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def view_tags(
+    sweep: str, name: str, parent_run_id: str, axes: Sequence[str], stamp_ms: int
+) -> dict[str, str]:
+    """The experiment tags that hold the sweep's three views: all runs, by guide family, by divergence.
+
+    Args:
+        sweep: the sweep's id.
+        name: the sweep's name, part of the views' names.
+        parent_run_id: shown with its children unfolded.
+        axes: params for the parallel-coordinates chart; the first eight count.
+        stamp_ms: when they were made.
+    """
+    tags = {}
+    for kind, group in _GROUPS.items():
+        state = json.dumps(_state(sweep, parent_run_id, axes, group))
+        packed = "deflate;" + base64.b64encode(zlib.compress(state.encode())).decode()
+        view = {"name": f"{_NAMES[kind]}: {name}", "createdAt": stamp_ms, "updatedAt": stamp_ms}
+        tags[f"mlflow.sharedViewState.{_share_key(sweep, kind)}"] = json.dumps({**view, "state": packed})
+    return tags
+
+
+def _share_key(sweep: str, kind: str) -> str:
+    """Letters and digits only, the same for the same sweep."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"vi_dist {sweep} {kind}").hex
+
+
+def _children(sweep: str) -> str:
+    """The filter that leaves the sweep's configurations."""
+    return f"tags.`vi.role` = 'configuration' and tags.`vi.sweep` = '{sweep}'"
+
+
+def _state(sweep: str, parent_run_id: str, axes: Sequence[str], group: str | None) -> dict[str, object]:
+    """The state of MLflow's page, in the front end's own words."""
+    curves, comparison = _share_key(sweep, "curves"), _share_key(sweep, "comparison")
+    grouping = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": group}]}
+    shown = [f"params.`{axis}`" for axis in axes[:_AXES]]
+    return {
+        "searchFilter": _children(sweep),
+        "orderByKey": _ORDER,
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": [*shown, _ORDER, "metrics.`final/khat`"],
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsExpanded": {parent_run_id: True},
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsVisibilityMap": {},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": _charts(sweep, curves, comparison, list(axes[:_AXES])),
+        "compareRunSections": [_section(curves, "Convergence"), _section(comparison, "Comparison")],
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": True,
+        "groupBy": grouping if group else None,
+        "groupsExpanded": {},
+        "autoRefreshEnabled": True,
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+
+
+def _section(key: str, name: str) -> dict[str, object]:
+    """A headed part of the page."""
+    flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
+    return {"uuid": key, "name": name, **flags}
+
+
+def _charts(sweep: str, curves: str, comparison: str, axes: list[str]) -> list[dict[str, object]]:
+    """Curves over steps and time, all hyperparameters at once, the learning rate's effect, final values."""
+    lines = [
+        _line("train/elbo", "step", "ELBO over steps"),
+        _line("train/elbo", "time-relative", "ELBO over wall time"),
+        _line("train/loss", "step", "Loss over steps"),
+    ]
+    learning_rate = {"key": "optim.log10_lr", "type": "PARAM"}
+    others: list[dict[str, object]] = [
+        {
+            "type": "PARALLEL",
+            "selectedParams": axes,
+            "selectedMetrics": [OBJECTIVE],
+            "showAllRuns": True,
+            "displayName": "Hyperparameters and the final ELBO",
+        },
+        {
+            "type": "SCATTER",
+            "xaxis": learning_rate,
+            "yaxis": {"key": OBJECTIVE, "type": "METRIC"},
+            "displayName": "Learning rate and the final ELBO",
+        },
+        {"type": "BAR", "metricKey": OBJECTIVE, "displayName": "Final ELBO"},
+    ]
+    placed = [(chart, curves) for chart in lines] + [(chart, comparison) for chart in others]
+    flags = {"runsCountToCompare": 30, "deleted": False, "isGenerated": False}
+    return [
+        {"uuid": _share_key(sweep, f"chart {place}"), "metricSectionId": section, **flags, **chart}
+        for place, (chart, section) in enumerate(placed)
+    ]
+
+
+def _line(metric: str, axis: str, title: str) -> dict[str, object]:
+    """A chart of one metric's curves."""
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": axis,
+        "useGlobalXaxisKey": axis == "step",
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "displayName": title,
+    }
