@@ -1,0 +1,59 @@
+"""Fixtures and settings that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports numpy, torch, Ray or MLflow: one thread each, and no reports to anybody.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    OPENBLAS_NUM_THREADS="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    DO_NOT_TRACK="true",
+    MPLBACKEND="agg",
+)
+
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("vi_dist", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("vi_dist")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """Give every test the same global generator and default dtype, whatever ran before it."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[str]:
+    """A real Ray with two CPUs, started by the first test that asks for it; gives its address."""
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        object_store_memory=200 * 2**20,
+    )
+    yield str(context.address_info["address"])
+    ray.shutdown()
