@@ -36,6 +36,11 @@ class Column:
         """Whether the loss is evaluated at l - c, c a running estimate of log Z."""
         return self.divergence.needs_shift and self.estimator.name not in ("self_normalised", "vr_iwae")
 
+    @property
+    def pair(self) -> tuple[object, object]:
+        """What a program knows of divergence and estimator: their functions, arguments apart."""
+        return self.divergence.function, self.estimator.function
+
 
 def padded(columns: Sequence[Column], width: int) -> list[Column]:
     """The columns, then copies of the first that take no step, up to the width."""
@@ -44,41 +49,35 @@ def padded(columns: Sequence[Column], width: int) -> list[Column]:
 
 @dataclass(frozen=True)
 class Group:
-    """The columns of a pack that share one (divergence, estimator) pair, arguments apart."""
+    """The (divergence, estimator) pair that some columns of a program share, arguments apart; one of them as example."""
 
-    divergence: Divergence
-    estimator: Estimator
-    needs_shift: bool
-    rows: tuple[int, ...]
+    example: Column
+
+    def mask(self, columns: Sequence[Column]) -> list[bool]:
+        """Which columns belong to it."""
+        return [column.pair == self.example.pair for column in columns]
 
 
 def group(columns: Sequence[Column]) -> list[Group]:
-    """Pairs present in a pack, in order of first appearance."""
-    found: dict[tuple[object, object], list[int]] = {}
-    for row, column in enumerate(columns):
-        found.setdefault((column.divergence.function, column.estimator.function), []).append(row)
-    return [
-        Group(columns[rows[0]].divergence, columns[rows[0]].estimator, columns[rows[0]].needs_shift, tuple(rows))
-        for rows in found.values()
-    ]
+    """Pairs present among columns, in order of first appearance."""
+    found: dict[tuple[object, object], Column] = {}
+    for column in columns:
+        found.setdefault(column.pair, column)
+    return [Group(column) for column in found.values()]
 
 
 def group_tensors(columns: Sequence[Column], groups: Sequence[Group], like: Tensor) -> list[list[Tensor]]:
-    """For each group its mask `(C,)` and its arguments `(C, 1)`: rows outside the group repeat its first row's."""
+    """For each group its mask `(C,)` and its arguments `(C, 1)`: rows outside the group repeat its example's."""
     tensors = []
     for one in groups:
-        inside = set(one.rows)
-        rows = [row if row in inside else one.rows[0] for row in range(len(columns))]
-        mask = torch.tensor([row in inside for row in range(len(columns))], device=like.device)
+        mask = one.mask(columns)
+        members = [column if inside else one.example for column, inside in zip(columns, mask, strict=True)]
+        values = [(*column.divergence.arguments, *column.estimator.arguments) for column in members]
         arguments = [
-            torch.tensor([[values[k]] for values in table], dtype=like.dtype, device=like.device)
-            for table in (
-                [columns[row].divergence.arguments for row in rows],
-                [columns[row].estimator.arguments for row in rows],
-            )
-            for k in range(len(table[0]))
+            torch.tensor([[row[k]] for row in values], dtype=like.dtype, device=like.device)
+            for k in range(len(values[0]))
         ]
-        tensors.append([mask, *arguments])
+        tensors.append([torch.tensor(mask, device=like.device), *arguments])
     return tensors
 
 
@@ -93,8 +92,8 @@ def pack_coefficients(
     clamped = torch.zeros_like(shift)
     result: Coefficients | None = None
     for one, (mask, *arguments) in zip(groups, tensors, strict=True):
-        x = l
-        if one.needs_shift:
+        x, example = l, one.example
+        if example.needs_shift:
             x = l - shift[:, None]
             outside = (x.abs() > limit) & mask[:, None]
             clamped = clamped + outside.sum(-1)
@@ -102,9 +101,9 @@ def pack_coefficients(
         if len(groups) > 1:
             # Other rows see 0: whatever they hold cannot disturb this group, nor cost it an overflow.
             x = torch.where(mask[:, None], x, torch.zeros_like(x))
-        split = len(one.divergence.arguments)
-        divergence = replace(one.divergence, arguments=tuple(arguments[:split]))
-        estimator = replace(one.estimator, arguments=tuple(arguments[split:]))
+        split = len(example.divergence.arguments)
+        divergence = replace(example.divergence, arguments=tuple(arguments[:split]))
+        estimator = replace(example.estimator, arguments=tuple(arguments[split:]))
         made = estimator(x, divergence)
         result = made if result is None else select(mask, made, result)
     assert result is not None, "a pack has at least one column"

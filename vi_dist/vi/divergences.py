@@ -82,7 +82,7 @@ pearson_chi2 = Divergence("pearson_chi2", lambda l: torch.expm1(l) ** 2, power_o
 neyman_chi2 = Divergence("neyman_chi2", lambda l: torch.expm1(-l), power_of=lambda: -1.0, decreasing=True)
 squared_hellinger = Divergence("squared_hellinger", lambda l: torch.expm1(l / 2) ** 2, power_of=lambda: 0.5)
 total_variation = Divergence("total_variation", lambda l: 0.5 * torch.expm1(l).abs(), kinked=True)
-jensen_shannon = Divergence("jensen_shannon", _jensen_shannon)
+jensen_shannon = Divergence("jensen_shannon", _jensen_shannon, decreasing=True)
 jeffreys = Divergence("jeffreys", lambda l: 0.5 * l * torch.expm1(l))
 triangular = Divergence("triangular", lambda l: torch.expm1(l) * torch.tanh(l / 2))
 arithmetic_geometric = Divergence("arithmetic_geometric", lambda l: (1 + torch.exp(l)) * (softplus(l) - l / 2))
@@ -92,7 +92,7 @@ modified_gan = Divergence("modified_gan", lambda l: softplus(-l), decreasing=Tru
 def amari(alpha: float) -> Divergence:
     """Amari's alpha divergence, centred: (expm1(alpha l) - alpha expm1(l)) / (alpha (alpha - 1)).
 
-    alpha = 0 is the reverse KL and alpha = 1 the (centred) forward KL, as limits.
+    alpha = 1 is the limit, the centred forward KL; alpha = 0 is -l, the reverse KL, which needs no centring.
 
     >>> amari(0.5)(torch.zeros(2))
     tensor([-0., -0.])

@@ -123,12 +123,24 @@ def _vr_iwae(l: Tensor, g: Divergence, order: Any) -> Coefficients:
 
 def _self_normalised(l: Tensor, g: Divergence) -> Coefficients:
     alpha = _column(g.power, l)
-    zero = alpha == 0
-    safe = torch.where(zero, torch.ones_like(alpha), alpha)
     weight = torch.softmax(alpha * l, -1)
-    loss = torch.where(zero.reshape(-1), -l.mean(-1), -log_mean_exp(safe * l) / safe.reshape(-1))
     nothing = torch.zeros_like(l)
-    return Coefficients(loss, -weight, nothing, torch.full_like(l, math.nan))
+    return Coefficients(_renyi(l, alpha), -weight, nothing, torch.full_like(l, math.nan))
+
+
+def _renyi(l: Tensor, alpha: Tensor) -> Tensor:
+    """log(E[u^alpha] / E[u]^alpha) / (alpha (alpha - 1)) from the samples, `(C,)`: what the weights descend.
+
+    It is finite at any scale, does not depend on Z, and falls to 0 at q = p; its limits are log Z - E[l] at alpha = 0
+    and E_p[l] - log Z at alpha = 1.
+    """
+    x = l - log_mean_exp(l)[:, None]
+    zero, one = alpha == 0, alpha == 1
+    safe = torch.where(zero | one, torch.full_like(alpha, 0.5), alpha)
+    general = log_mean_exp(safe * x)[:, None] / (safe * (safe - 1))
+    at_one = -torch.special.entr(torch.exp(x)).mean(-1, keepdim=True)
+    limits = torch.where(zero, -x.mean(-1, keepdim=True), at_one)
+    return torch.where(zero | one, limits, general)[:, 0]
 
 
 def _column(value: Any, l: Tensor) -> Tensor:
@@ -164,7 +176,11 @@ ESTIMATORS: dict[str, Entry] = {
             vr_iwae,
             {"order": Argument(float, low=0.0, high=0.999, description="0 is the importance-weighted bound")},
         ),
-        Entry("self_normalised", "self-normalised weights: finite at any scale, biased O(1/S)", lambda: self_normalised),
+        Entry(
+            "self_normalised",
+            "self-normalised weights: finite at any scale, biased O(1/S)",
+            lambda: self_normalised,
+        ),
     )
 }
 
@@ -185,7 +201,12 @@ def choose(divergence: Divergence, reparameterised: bool = True, has_density: bo
 
 
 def check_combination(
-    divergence: Divergence, estimator: Estimator, *, reparameterised: bool = True, model_params: bool = False
+    divergence: Divergence,
+    estimator: Estimator,
+    *,
+    reparameterised: bool = True,
+    has_density: bool = True,
+    model_params: bool = False,
 ) -> None:
     """Refuse a combination that would train the wrong thing. Raises `SpecError` with the reason and the cure."""
     if estimator.name in ("stl", "dreg") and divergence.kinked:
@@ -195,6 +216,12 @@ def check_combination(
         )
     if estimator.uses_path and not reparameterised:
         raise SpecError(f"{estimator.name} needs a guide with rsample; use score", key="estimator")
+    if not has_density and not (estimator.name == "reparam" and bounds_evidence(divergence)):
+        raise SpecError(
+            f"a guide without density goes to a mode, and {divergence.name} with {estimator.name} would not take it "
+            "there; use kl_reverse with reparam",
+            key="divergence",
+        )
     if estimator.name == "self_normalised" and divergence.power is None:
         raise SpecError(
             f"self_normalised is for the power family (kl_forward, amari, chi-squares, Hellinger), not for "

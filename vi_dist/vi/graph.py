@@ -35,12 +35,13 @@ def trace(function: Callable[..., Any], *examples: Any) -> GraphModule:
 
 
 def simplify(module: GraphModule) -> GraphModule:
-    """Drop dead code, detaches and value checks; fold what depends on no input into constants."""
+    """Drop dead code and detaches, turn failures into NaN; fold what depends on no input into constants."""
     _forget_detaches(module)
-    _forget_checks(module)
+    _poison_failures(module)
     module.graph.eliminate_dead_code()
     if not any(_mutates(node) for node in module.graph.nodes):
         _fold_constants(module)
+    _turn_products(module)
     module.graph.lint()
     module.recompile()
     return module
@@ -59,11 +60,30 @@ def _forget_detaches(module: GraphModule) -> None:
             module.graph.erase_node(node)
 
 
-def _forget_checks(module: GraphModule) -> None:
-    """A failed Cholesky gives NaN for its own sample, instead of an exception for the whole pack."""
-    for node in list(module.graph.nodes):
-        if node.target is _aten._linalg_check_errors.default:
-            module.graph.erase_node(node)
+def _poison_failures(module: GraphModule) -> None:
+    """A failed factorisation gives NaN for its own sample, instead of an exception for the whole pack.
+
+    LAPACK leaves numbers that look like an answer, so dropping the check alone would go on with those.
+    """
+    order = {node: place for place, node in enumerate(module.graph.nodes)}
+    for check in list(module.graph.nodes):
+        if check.target is not _aten._linalg_check_errors.default:
+            continue
+        info = check.args[0]
+        module.graph.erase_node(check)
+        for result in [user for user in info.args[0].users if user is not info]:
+            with module.graph.inserting_after(max(result, info, key=order.__getitem__)):
+                poisoned = module.graph.call_function(nan_where_failed, (result, info))
+            result.replace_all_uses_with(poisoned)
+            poisoned.update_arg(0, result)
+
+
+def nan_where_failed(result: Tensor, info: Tensor) -> Tensor:
+    """What a LAPACK routine returned, NaN where its `info`, one for every matrix, is not 0."""
+    if not result.is_floating_point():
+        return result
+    failed = (info != 0).reshape(*info.shape, *[1] * (result.dim() - info.dim()))
+    return torch.where(failed, torch.nan, result)
 
 
 def _fold_constants(module: GraphModule) -> None:
@@ -84,6 +104,24 @@ def _fold_constants(module: GraphModule) -> None:
             replacement = module.graph.get_attr(name)
         node.replace_all_uses_with(replacement)
     module.graph.eliminate_dead_code()
+
+
+def _turn_products(module: GraphModule) -> None:
+    """Data times samples becomes samples times data, transposed: the samples are the rows of the product.
+
+    With `MKL_CBWR` set, MKL gives a row of a product the same bits wherever it stands, but in float64 not a column.
+    """
+    for node in list(module.graph.nodes):
+        if node.target is _aten.mm.default and node.args[0].op == "get_attr":
+            data, samples = node.args
+            with module.graph.inserting_before(node):
+                rows = module.graph.call_function(_aten.t.default, (samples,))
+                columns = module.graph.call_function(_aten.t.default, (data,))
+                product = module.graph.call_function(_aten.mm.default, (rows, columns))
+                turned = module.graph.call_function(_aten.t.default, (product,))
+            product.meta["val"], turned.meta = node.meta["val"].t(), node.meta
+            node.replace_all_uses_with(turned)
+            module.graph.erase_node(node)
 
 
 def _is_pure(node: Node) -> bool:

@@ -14,8 +14,8 @@ from torch.distributions import Distribution, biject_to
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
-from vi_dist.model.world import World
 from vi_dist.model.prior_median import prior_median
+from vi_dist.model.world import World
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 
 

@@ -7,8 +7,8 @@ around as uint32 do and give the same bits eager and compiled; normals come by B
 
 from __future__ import annotations
 
+import hashlib
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +46,12 @@ def _int32(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
+def _site_words(name: str) -> tuple[int, int]:
+    """64 bits of a site's name: of 32, ten thousand sites would share some by chance, and with them their noise."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return _int32(int.from_bytes(digest[:4], "little")), _int32(int.from_bytes(digest[4:], "little"))
+
+
 def seed_words(seeds: Sequence[int]) -> Tensor:
     """64-bit seeds as int32 words, `(C, 2)`."""
     return torch.tensor([[_int32(s), _int32(s >> 32)] for s in seeds], dtype=torch.int32).reshape(-1, 2)
@@ -68,24 +74,28 @@ class NoiseSpace:
 
     sites: tuple[NoiseSite, ...]
 
+    def __post_init__(self) -> None:
+        names = [site.name for site in self.sites]
+        assert len(set(names)) == len(names), f"two noise sites of one name would share their noise: {names}"
+
     @property
     def size(self) -> int:
         """Number of coordinates E."""
         return sum(site.size for site in self.sites)
 
     def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
-        """int32 site hash and block number of every block `(B,)`, and the coordinates' places in 2B numbers `(E,)`."""
-        hashes: list[int] = []
+        """int32 site hashes `(B, 2)` and numbers `(B,)` of all blocks; the coordinates' places in 2B numbers `(E,)`."""
+        hashes: list[tuple[int, int]] = []
         numbers: list[int] = []
         places: list[int] = []
         for site in self.sites:
             first = 2 * len(hashes)
             count = (site.size + 1) // 2
-            hashes += [_int32(zlib.crc32(site.name.encode()))] * count
+            hashes += [_site_words(site.name)] * count
             numbers += range(count)
             places += range(first, first + site.size)
         return (
-            torch.tensor(hashes, dtype=torch.int32),
+            torch.tensor(hashes, dtype=torch.int32).reshape(-1, 2),
             torch.tensor(numbers, dtype=torch.int32),
             torch.tensor(places, dtype=torch.int64),
         )
@@ -103,17 +113,23 @@ class NormalSource:
         self, space: NoiseSpace, seeds: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
         self.dtype, self.size = dtype, space.size
-        self._seeds = seed_words(seeds).to(device)
+        self.seeds = seed_words(seeds).to(device)
         hashes, numbers, places = (part.to(device) for part in space.blocks())
         self._hashes, self._numbers = hashes, numbers
         self._places = None if len(places) == 2 * len(numbers) else places
 
     def __call__(self, purpose: int, steps: Tensor, samples: int, first_sample: int = 0) -> Tensor:
         """Normals `(K, C, S, E)` for steps `(K, C)`; sample k of a step has number `first_sample + k`."""
+        return self.of_seeds(self.seeds, purpose, steps, samples, first_sample)
+
+    def of_seeds(
+        self, seeds: Tensor, purpose: int, steps: Tensor, samples: int, first_sample: int = 0
+    ) -> Tensor:
+        """The same for other configurations: seeds as int32 words `(C, 2)` (`seed_words`)."""
         steps = steps.to(torch.int32)
-        one = threefry((self._seeds[:, 0], self._seeds[:, 1]), (torch.full_like(steps, purpose), steps))
+        one = threefry((seeds[:, 0], seeds[:, 1]), (torch.full_like(steps, purpose), steps))
         key = (one[0][..., None, None], one[1][..., None, None])
-        sites = threefry((key[0], key[1]), (self._hashes, torch.zeros_like(self._hashes)))
+        sites = threefry((key[0], key[1]), (self._hashes[:, 0], self._hashes[:, 1]))
         sample = torch.arange(first_sample, first_sample + samples, dtype=torch.int32, device=steps.device)
         words = threefry(sites, (sample[:, None], self._numbers))
         radius = torch.sqrt(-2 * torch.log(uniform(words[0], self.dtype)))

@@ -1,7 +1,7 @@
 """Optimizers over a leading axis of configurations, each equal to its namesake in `torch.optim` step by step.
 
 An optimizer is a pure update: (params, gradient, buffers, rate, count, coefficients) -> (params, buffers), all rows of
-`(C, P)` at once; count `(C,)` is the number of updates including this one, rates and coefficients are `(C, 1)`.
+`(C, P)` at once; count, the number of updates including this one, rates and coefficients are `(C, 1)`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vi_dist.vi.table import Argument, Entry

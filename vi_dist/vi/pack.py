@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -46,6 +47,8 @@ class PackProgram:
         num_samples: S, shared by all columns.
         columns: the configurations; at most `width`.
         width: number of columns the program has; the others take no step.
+        kinds: columns whose divergences, estimators and schedules the program must know, if that is more than
+            `columns`: those of all packs that share the program, or that may be refilled into it.
         dtype, device: of every number.
 
     The same columns at the same width give the same numbers wherever they run; a column's numbers do not depend on
@@ -62,19 +65,20 @@ class PackProgram:
         columns: Sequence[Column],
         width: int | None = None,
         *,
+        kinds: Sequence[Column] = (),
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
         self.joint, self.layout, self.family, self.optimizer = joint, layout, family, optimizer
         self.num_samples, self.dtype, self.device = num_samples, dtype, torch.device(device)
-        self.columns = padded(columns, width or len(columns))
-        self.width = len(self.columns)
+        self.width = width or len(columns)
         self._initial = {k: v.to(self.device, dtype) for k, v in family.initial(layout.loc).items()}
         self._eta = layout.eta.to(self.device, dtype)
-        self._noise = NormalSource(family.noise, [c.seed for c in self.columns], dtype, self.device)
-        self._groups = group(self.columns)
+        kinds = (*kinds, *columns)
+        self._groups = group(kinds)
+        self._schedules = sorted({c.schedule[0] for c in kinds})
         self._limit = 40.0 if dtype == torch.float32 else 300.0
-        self._constants = self._column_tensors()
+        self._set_columns(padded(columns, width or len(columns)))
         self._graph: GraphModule | None = None
         self._step: StepFunction | None = None
 
@@ -93,6 +97,35 @@ class PackProgram:
             shift = self._first_shift(params)
         alive = torch.ones(c, dtype=torch.bool, **on)
         return PackState(params, buffers, shift, count, count, count, zeros, alive)
+
+    def refill(self, state: PackState, columns: Mapping[int, Column]) -> PackState:
+        """The state with some columns replaced by new ones at their start; the others' numbers do not change.
+
+        Raises `ValueError` for a column whose divergence, estimator or schedule the program does not know: it must be
+        among `kinds`.
+        """
+        pairs = [one.example.pair for one in self._groups]
+        for column in columns.values():
+            if column.pair not in pairs or column.schedule[0] not in self._schedules:
+                raise ValueError(f"the program does not know {column}: name it among its kinds")
+        self._set_columns([columns.get(row, column) for row, column in enumerate(self.columns)])
+        rows = torch.tensor([row in columns for row in range(self.width)], device=self.device)
+        fresh = self.start()
+
+        def merged(new: Tensor, old: Tensor, axis: int) -> Tensor:
+            return torch.where(rows.reshape([-1 if k == axis else 1 for k in range(old.dim())]), new, old)
+
+        return PackState(
+            **{
+                field.name: merged(getattr(fresh, field.name), getattr(state, field.name), field.name == "buffers")
+                for field in fields(PackState)
+            }
+        )
+
+    def _set_columns(self, columns: list[Column]) -> None:
+        self.columns = columns
+        self._noise = NormalSource(self.family.noise, [c.seed for c in columns], self.dtype, self.device)
+        self._constants = self._column_tensors()
 
     def leaves(self, params: Tensor) -> dict[str, Tensor]:
         """The guide's leaves, named, `(C, *shape)`, of flat params `(C, P)`."""
@@ -182,18 +215,13 @@ class PackProgram:
         """l `(C, S)`; its slope in z with the params stopped `(C, S, d)`; the joint's whole gradient `(C, S, D)`."""
         leaves = self.leaves(params)
         z = self.family.draw(leaves, eps)
-        with torch.enable_grad():
-            live = z.detach().requires_grad_()
-            log_q = self.family.log_prob(leaves, live)
-            slope = torch.zeros_like(z)
-            if self.family.has_density:
-                (slope,) = torch.autograd.grad(log_q.sum(), live)
+        log_q, slope = self.family.density_of_draw(leaves, eps, z)
         rows = z
         if self._eta.numel():
             rows = torch.cat((z, self.model_params(params)[:, None].expand(-1, z.shape[1], -1)), -1)
         own, gradient = self.joint.value_and_gradient(rows.reshape(-1, rows.shape[-1]))
         gradient = gradient.reshape(rows.shape)
-        return own.reshape(z.shape[:2]) - log_q.detach(), gradient[..., : self.layout.size] - slope, gradient
+        return own.reshape(z.shape[:2]) - log_q, gradient[..., : self.layout.size] - slope, gradient
 
     def _gradient(self, params: Tensor, eps: Tensor, path: Tensor, score: Tensor, slope: Tensor) -> Tensor:
         """Part C: the guide's gradient `(C, P)` from the coefficients."""
@@ -201,7 +229,7 @@ class PackProgram:
             leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves(params).items()}
             z = self.family.draw(leaves, eps)
             surrogate = (path[..., None] * slope * z).sum()
-            if self.family.has_density and any(one.estimator.uses_score for one in self._groups):
+            if self.family.has_density and any(one.example.estimator.uses_score for one in self._groups):
                 surrogate = surrogate + (score * self.family.log_prob(leaves, z.detach())).sum()
             parts = torch.autograd.grad(surrogate, list(leaves.values()))
         return torch.cat([part.reshape(part.shape[0], -1) for part in parts], -1)
@@ -256,7 +284,6 @@ class PackProgram:
         }
         for name in self.optimizer.coefficients:
             named[name] = numbers([c.coefficients[name] for c in self.columns])
-        self._schedules = sorted({c.schedule[0] for c in self.columns})
         for schedule in self._schedules:
             named[schedule] = torch.tensor([[c.schedule[0] == schedule] for c in self.columns], device=self.device)
             for name, argument in SCHEDULES[schedule].arguments.items():

@@ -40,7 +40,8 @@ class PackState:
     def to_bytes(self) -> bytes:
         """The state as safetensors."""
         named = zip((field.name for field in fields(self)), self.tensors(), strict=True)
-        return save({name: tensor.detach().cpu().contiguous() for name, tensor in named})
+        # Cloned, because safetensors refuses tensors that share memory, as the zeros of a first state do.
+        return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in named})
 
     @classmethod
     def from_bytes(cls, content: bytes, device: torch.device | str = "cpu") -> PackState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -93,16 +94,33 @@ def trace_joint(density: Density, *, dtype: torch.dtype, device: torch.device | 
 def _disagreement(
     graph: Callable[[Tensor], Tensor], one: Callable[[Tensor], Tensor], density: Density, flat: Tensor
 ) -> str:
-    """Compare graph and World on fresh draws: a value read in Python (`.tolist()`, `.numpy()`) is baked in silently."""
+    """Compare graph and World on fresh draws: what tracing bakes in or leaves out, it does so silently.
+
+    A value read in Python (`.tolist()`) shows in the density; a stopped gradient (`.detach()`) in its slope alone.
+    """
     source = NormalSource(density.layout.noise, [0], flat.dtype, flat.device)
     draws = source(SAMPLING, torch.zeros(1, 1, device=flat.device), 2)[0, 0]
     tolerance = 1e-3 if flat.dtype == torch.float32 else 1e-8
     for draw in draws:
         row = flat + torch.cat((0.5 * draw, torch.zeros_like(density.layout.eta)))
-        plain, traced = one(row), graph(row)
-        if plain.isfinite() and not torch.allclose(plain, traced, rtol=tolerance, atol=tolerance):
+        plain, slope = _value_and_slope(partial(_guarded, one), row)
+        traced, traced_slope = _value_and_slope(graph, row)
+        if not plain.isfinite():
+            continue
+        if not torch.allclose(plain, traced, rtol=tolerance, atol=tolerance):
             return (
                 f"on a fresh draw the traced graph gives {traced.item():.6g} and the model {plain.item():.6g}: "
                 "the model reads a value in Python, for example by .tolist() or .numpy()"
             )
+        largest = float(slope.abs().max())
+        if slope.isfinite().all() and not torch.allclose(slope, traced_slope, rtol=0, atol=tolerance * (1 + largest)):
+            return "the traced graph has another gradient: the model stops one, for example by .detach() or no_grad()"
     return ""
+
+
+def _value_and_slope(density: Callable[[Tensor], Tensor], row: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        leaf = row.detach().requires_grad_()
+        value = density(leaf)
+        (slope,) = torch.autograd.grad(value, leaf)
+    return value.detach(), slope

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vi_dist.vi.noise import NoiseSpace
+from vi_dist.vi.noise import NoiseSite, NoiseSpace, NormalSource
+
+if TYPE_CHECKING:
+    from vi_dist.vi.trace import JointProgram
 
 INITIAL_SCALE = 0.1
+# The purpose under which leaves get their first values: no purpose of a fit.
+_INITIAL = 101
 
 Leaves = Mapping[str, Tensor]
 
@@ -44,6 +49,26 @@ class Family(ABC):
         """The normals behind one sample, E of them; a family that needs more than one a coordinate appends sites."""
         return self.space
 
+    @property
+    def settled(self) -> Family:
+        """The family of the leaves that `settle` returns, which is the one to evaluate, save and draw from."""
+        return self
+
+    def settle(
+        self, leaves: Leaves, model_params: Tensor, joint: JointProgram
+    ) -> tuple[dict[str, Tensor], list[str]]:
+        """What is left to do once after the last step, for a family whose steps find only part of its guide.
+
+        Args:
+            leaves: trained leaves, `(C, *shape)`.
+            model_params: the model's own params, flat, `(C, p)`.
+            joint: the log joint over rows that the guide is for, in the dtype to compute in.
+
+        Returns:
+            The leaves of `settled`, and for every configuration a remark for its user, empty where there is none.
+        """
+        return dict(leaves), [""] * model_params.shape[0]
+
     @abstractmethod
     def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
         """Leaves, without the leading axis, of a guide centred at loc `(d,)` with the given standard deviation."""
@@ -56,6 +81,19 @@ class Family(ABC):
     def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
         """Log densities `(C, S)` at z `(C, S, d)`, differentiable in both."""
 
+    def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log q `(C, S)` at the guide's own draws z and its gradient in z `(C, S, d)`, leaves held fixed; detached.
+
+        A family that knows its noise need not invert itself to find it.
+        """
+        with torch.enable_grad():
+            live = z.detach().requires_grad_()
+            log_q = self.log_prob(leaves, live)
+            slope = torch.zeros_like(z)
+            if self.has_density:
+                (slope,) = torch.autograd.grad(log_q.sum(), live)
+        return log_q.detach(), slope
+
     @abstractmethod
     def distribution(self, leaves: Leaves) -> Distribution:
         """One guide (leaves without the leading axis) as a torch distribution with event shape `(d,)`."""
@@ -64,3 +102,11 @@ class Family(ABC):
 def inverse_softplus(scale: float) -> float:
     """x with softplus(x) = scale."""
     return float(torch.tensor(scale, dtype=torch.float64).expm1().log())
+
+
+def fixed_normals(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard normals of a shape that depend on the name alone: first values for parts that would stay equal."""
+    size = torch.Size(shape).numel()
+    source = NormalSource(NoiseSpace((NoiseSite(name, size),)), [0], torch.float64, like.device)
+    numbers = source(_INITIAL, torch.zeros(1, 1, device=like.device), 1)
+    return numbers.reshape(shape).to(like.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
@@ -24,34 +26,73 @@ class FullRank(Family):
         return {"loc": loc.clone(), "raw_scale": raw, "lower": loc.new_zeros(d * (d - 1) // 2)}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
-        mixed = noise @ _unit_lower(leaves).transpose(-1, -2)
+        mixed = noise @ unit_lower(leaves).transpose(-1, -2)
         return leaves["loc"][:, None] + softplus(leaves["raw_scale"])[:, None] * mixed
 
     def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
+        standard, log_scale = self.standardise(leaves, z)
+        return -0.5 * (standard * standard).sum(-1) - (log_scale + LOG_SQRT_2PI * self.size)[:, None]
+
+    def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        constant = softplus(leaves["raw_scale"]).log().sum(-1) + LOG_SQRT_2PI * self.size
+        return -0.5 * (noise * noise).sum(-1) - constant[:, None], self.pull_back(leaves, -noise)
+
+    def pull_back(self, leaves: Leaves, slope: Tensor) -> Tensor:
+        """The gradient in z `(C, S, d)` of a function whose gradient in the noise that draws z is `slope`."""
+        # d / dz = L^-T d / de, with L^-T = diag(1 / scale) (I + N)^-T.
+        pulled = torch.linalg.solve_triangular(
+            unit_lower(leaves).transpose(-1, -2), slope.transpose(-1, -2), upper=True, unitriangular=True
+        )
+        return pulled.transpose(-1, -2) / softplus(leaves["raw_scale"])[:, None]
+
+    def standardise(self, leaves: Leaves, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise `(C, S, d)` that draws z `(C, S, d)`, and log det of the scale, `(C,)`."""
         scale = softplus(leaves["raw_scale"])
         scaled = (z - leaves["loc"][:, None]) / scale[:, None]
         standard = torch.linalg.solve_triangular(
-            _unit_lower(leaves), scaled.transpose(-1, -2), upper=False, unitriangular=True
+            unit_lower(leaves), scaled.transpose(-1, -2), upper=False, unitriangular=True
         )
-        constant = scale.log().sum(-1) + LOG_SQRT_2PI * z.shape[-1]
-        return -0.5 * (standard * standard).sum(-2) - constant[:, None]
+        return standard.transpose(-1, -2), scale.log().sum(-1)
 
     def distribution(self, leaves: Leaves) -> Distribution:
-        scale_tril = softplus(leaves["raw_scale"])[:, None] * _unit_lower(leaves)
+        scale_tril = softplus(leaves["raw_scale"])[:, None] * unit_lower(leaves)
         return MultivariateNormal(leaves["loc"], scale_tril=scale_tril)
 
 
-def _unit_lower(leaves: Leaves) -> Tensor:
-    """I + N, `(*batch, d, d)`: a gather from [N, 1, 0], which batches, traces and differentiates plainly."""
-    lower, d = leaves["lower"], leaves["loc"].shape[-1]
-    one = torch.ones_like(leaves["loc"][..., :1])
-    entries = torch.cat((lower, one, torch.zeros_like(one)), -1)
-    return entries.index_select(-1, _places(d).to(lower.device)).reshape(*lower.shape[:-1], d, d)
+def unit_lower(leaves: Leaves) -> Tensor:
+    """I + N, `(*batch, d, d)`."""
+    d = leaves["loc"].shape[-1]
+    return unit_triangle(leaves["lower"], torch.ones(d, d, dtype=torch.bool).tril(-1))
 
 
-def _places(d: int) -> Tensor:
-    """For every entry of I + N, row by row, its place in [N, 1, 0]."""
-    row, column = torch.arange(d)[:, None], torch.arange(d)
-    below = d * (d - 1) // 2
-    upper = torch.where(row == column, below, below + 1)
-    return torch.where(column < row, row * (row - 1) // 2 + column, upper).reshape(-1)
+def unit_triangle(lower: Tensor, inside: Tensor) -> Tensor:
+    """The unit matrix plus the entries `(*batch, n)` at the n places `(d, d)` that are inside, row by row."""
+    flat = inside.reshape(-1)
+    places = (torch.cumsum(flat, 0) - 1).clamp(min=0).to(lower.device)
+    mask, positions = flat.to(lower), flat.nonzero()[:, 0].to(lower.device)
+    square = (_Spread.apply(lower, places, positions) * mask).reshape(*lower.shape[:-1], *inside.shape)
+    return square + torch.eye(inside.shape[0], dtype=lower.dtype, device=lower.device)
+
+
+class _Spread(torch.autograd.Function):
+    """Entries below the diagonal to all places of a square, by a gather whose derivative is a gather too.
+
+    A plain gather's derivative is a scatter, many times slower; here every entry has just one place that counts.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(lower: Tensor, places: Tensor, positions: Tensor) -> Tensor:
+        if lower.shape[-1] == 0:
+            return lower.new_zeros(*lower.shape[:-1], places.shape[0])
+        return lower.index_select(-1, places)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        (positions,) = ctx.saved_tensors
+        return slopes[0].index_select(-1, positions), None, None

@@ -35,5 +35,10 @@ class MeanField(Family):
         constant = scale.log().sum(-1) + LOG_SQRT_2PI * z.shape[-1]
         return -0.5 * (standard * standard).sum(-1) - constant[:, None]
 
+    def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        scale = softplus(leaves["raw_scale"])
+        constant = scale.log().sum(-1) + LOG_SQRT_2PI * self.size
+        return -0.5 * (noise * noise).sum(-1) - constant[:, None], -noise / scale[:, None]
+
     def distribution(self, leaves: Leaves) -> Distribution:
         return Independent(Normal(leaves["loc"], softplus(leaves["raw_scale"])), 1)

@@ -1,17 +1,81 @@
-"""The guide families by name; `make(space, **arguments)` gives the family over those coordinates."""
+"""The guide families by name; `make(space, **arguments)` gives the family over those coordinates.
+
+Traits: `point`, trained as a point, without density until it is settled, so that only a falling divergence makes sense.
+"""
 
 from __future__ import annotations
 
 from vi_dist.vi.guides.delta import DeltaFamily
+from vi_dist.vi.guides.flow import maf, nsf, realnvp
 from vi_dist.vi.guides.full_rank import FullRank
+from vi_dist.vi.guides.laplace import Laplace
+from vi_dist.vi.guides.low_rank import LowRank
 from vi_dist.vi.guides.mean_field import MeanField
-from vi_dist.vi.table import Entry
+from vi_dist.vi.guides.mixture import Mixture
+from vi_dist.vi.guides.structured import Structured
+from vi_dist.vi.guides.student_t import student_t
+from vi_dist.vi.table import Argument, Entry
+
+_POINT = frozenset({"point"})
+
+
+def _count(default: int, description: str, low: int = 1) -> Argument:
+    return Argument(int, default, low=low, description=description)
+
+
+_LAYERS = {
+    "transforms": _count(3, "number of layers"),
+    "hidden": _count(32, "width of the two hidden layers of each network"),
+}
+_FULL = Argument(bool, False, description="full-rank scales in place of independent ones")
+_GROUPS = "groups of coordinates that a layer tells apart: 2 is coupling, 0 all (16 at most); log q takes a pass each"
 
 GUIDES: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("mean_field", "independent Gaussians in unconstrained space (ADVI)", MeanField),
         Entry("full_rank", "one multivariate Gaussian over all unconstrained coordinates", FullRank),
-        Entry("delta", "point estimate: the mode in the model's own space (MAP)", DeltaFamily),
+        Entry(
+            "low_rank",
+            "Gaussian with a few directions of correlation",
+            LowRank,
+            {"rank": Argument(int, low=1, description="number of directions")},
+        ),
+        Entry(
+            "structured",
+            "Gaussian, full-rank within a latent, a few directions of dependence between latents",
+            Structured,
+            {
+                "rank": _count(1, "number of messages between blocks"),
+                "blocks": Argument(str, "", description="latents that form one block: mu + tau | theta"),
+            },
+        ),
+        Entry(
+            "student_t",
+            "Student-t: heavier tails, for forward and power divergences",
+            student_t,
+            {"df": Argument(float, 5.0, low=1.0, description="degrees of freedom"), "full_rank": _FULL},
+        ),
+        Entry(
+            "mixture",
+            "equally weighted Gaussians: several modes, skewness",
+            Mixture,
+            {"components": _count(2, "number of Gaussians"), "full_rank": _FULL},
+        ),
+        Entry("laplace", "Gaussian by the curvature at the mode (Laplace)", Laplace, traits=_POINT),
+        Entry("realnvp", "flow of affine coupling layers on a full-rank Gaussian", realnvp, _LAYERS),
+        Entry(
+            "maf",
+            "flow of affine autoregressive layers on a full-rank Gaussian",
+            maf,
+            {**_LAYERS, "groups": _count(0, _GROUPS, low=0)},
+        ),
+        Entry(
+            "nsf",
+            "flow of spline layers on a full-rank Gaussian",
+            nsf,
+            {**_LAYERS, "bins": _count(8, "pieces of each spline", low=2), "groups": _count(2, _GROUPS, low=0)},
+        ),
+        Entry("delta", "point estimate: the mode in the model's own space (MAP)", DeltaFamily, traits=_POINT),
     )
 }

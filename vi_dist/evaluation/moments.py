@@ -1,0 +1,59 @@
+"""Posterior means and standard deviations of named elements, and how far two sets of them are apart."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Moments = Mapping[str, tuple[float, float]]
+"""Mean and standard deviation by the element's name: ``mu``, ``beta[3]``, ``L[0,1]``."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Root mean squares over elements, in the reference's standard deviations.
+
+    Attributes:
+        mean: of (mean - reference mean) / reference sd.
+        sd: of (sd - reference sd) / reference sd.
+        worst: the element whose mean or sd is farthest off.
+    """
+
+    mean: float
+    sd: float
+    worst: str
+
+
+def moments(draws: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float]]:
+    """Mean and sd of every element of draws `(n, *shape)` by name, row-major and 0-based."""
+    found = {}
+    for name, values in draws.items():
+        array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+        for index in itertools.product(*map(range, array.shape[1:])):
+            element = array[(slice(None), *index)]
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            found[label] = (float(element.mean()), float(element.std(ddof=1)))
+    return found
+
+
+def distance(found: Moments, reference: Moments) -> Distance:
+    """How far moments are from a reference, over the elements that both have. Raises `ValueError` if there is none."""
+    common = [name for name in reference if name in found and reference[name][1] > 0]
+    if not common:
+        raise ValueError(
+            f"the reference names {', '.join([*reference][:3])}, ..., of which the fit has none: "
+            f"its elements are {', '.join([*found][:3])}, ..."
+        )
+    means = [(found[name][0] - reference[name][0]) / reference[name][1] for name in common]
+    sds = [found[name][1] / reference[name][1] - 1 for name in common]
+    worst = max(zip(means, sds, common, strict=True), key=lambda row: max(abs(row[0]), abs(row[1])))[2]
+    return Distance(_rms(means), _rms(sds), worst)
+
+
+def _rms(values: list[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values))

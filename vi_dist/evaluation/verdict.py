@@ -1,0 +1,86 @@
+"""What can be said of a winner that was chosen without a reference: in one word, one sentence, and with reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vi_dist.evaluation.evaluate import Evaluation
+from vi_dist.evaluation.moments import Distance
+from vi_dist.evaluation.pareto import khat_threshold
+
+TRUSTWORTHY, REWEIGHT, DISTRUST = "trustworthy", "usable after importance weighting", "not to be trusted"
+
+# Below this k-hat the guide's own draws are taken as they are; below the threshold of PSIS they need their weights.
+GOOD_KHAT = 0.5
+# Largest gap between importance-weighted bound and ELBO, in nats, of a guide whose draws are taken as they are.
+GOOD_GAP = 0.15
+# Largest distance, in standard deviations, between the winner and the other good configurations.
+GOOD_AGREEMENT = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to trust an approximation.
+
+    Attributes:
+        word: `TRUSTWORTHY`, `REWEIGHT` or `DISTRUST`.
+        sentence: the verdict, with the main reason.
+        reasons: everything that was looked at, a sentence each.
+    """
+
+    word: str
+    sentence: str
+    reasons: tuple[str, ...]
+
+
+def verdict(found: Evaluation, others: Sequence[Distance] = ()) -> Verdict:
+    """Judge a winner by its evaluation and by its distance to the other good configurations (seeds among them).
+
+    A guide without density cannot be judged, and is not to be trusted.
+    """
+    if not math.isfinite(found.elbo):
+        return Verdict(DISTRUST, "Not to be trusted: a point estimate says nothing of uncertainty.", ())
+    threshold = khat_threshold(found.samples)
+    gap = found.iw_elbo - found.elbo
+    reasons = [
+        f"k-hat of {found.samples} draws is {_number(found.khat)} (good < {GOOD_KHAT}, usable < {threshold:.2f}).",
+        f"The ELBO is {found.elbo:.3f} ± {found.elbo_se:.3f}, {gap:.3f} below the importance-weighted bound.",
+    ]
+    apart = max((max(one.mean, one.sd) for one in others), default=math.nan)
+    if others:
+        reasons.append(
+            f"The {len(others)} next best configurations are at most {apart:.2f} standard deviations (RMS) away "
+            "in means and sds."
+        )
+    else:
+        reasons.append("No other configuration came close enough to compare it with.")
+    return Verdict(*_judged(found.khat, gap, apart, threshold), tuple(reasons))
+
+
+def _judged(khat: float, gap: float, apart: float, threshold: float) -> tuple[str, str]:
+    """The word and the sentence; NaN for `apart` means that nothing else came close."""
+    if not khat <= threshold:
+        return DISTRUST, (
+            f"Not to be trusted: k-hat {_number(khat)} exceeds {threshold:.2f}, so the guide misses mass of the "
+            "posterior that even importance weights cannot restore; try a richer guide family."
+        )
+    if khat > GOOD_KHAT or gap > GOOD_GAP:
+        return REWEIGHT, (
+            f"Usable after importance weighting: k-hat {_number(khat)} and a gap of {gap:.3f} nats say that the "
+            "guide is near but not equal to the posterior."
+        )
+    if apart > GOOD_AGREEMENT:
+        return REWEIGHT, (
+            f"Usable after importance weighting: the next best configurations differ from it by {apart:.2f} standard "
+            "deviations."
+        )
+    return TRUSTWORTHY, (
+        f"Trustworthy: k-hat {_number(khat)}, the ELBO {gap:.3f} nats below the importance-weighted bound"
+        + ("." if math.isnan(apart) else f", and the next best configurations within {apart:.2f} standard deviations.")
+    )
+
+
+def _number(khat: float) -> str:
+    return "-inf (constant weights)" if khat == -math.inf else f"{khat:.2f}"

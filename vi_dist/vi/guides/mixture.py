@@ -1,0 +1,74 @@
+"""Mixture of Gaussians with equal weights: several modes, skewness, heavier tails."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.special import ndtr
+
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals
+from vi_dist.vi.guides.full_rank import FullRank
+from vi_dist.vi.guides.guide_distribution import GuideDistribution
+from vi_dist.vi.guides.mean_field import MeanField
+from vi_dist.vi.noise import NoiseSite, NoiseSpace
+
+# The part of the initial variance that is between the components.
+_SPREAD = 0.5
+
+
+class Mixture(Family):
+    """q(z) = (1 / K) sum_k q_k(z), q_k mean-field or full-rank Gaussians of their own.
+
+    Equal weights, as in nonparametric variational inference (Gershman, Hoffman and Blei, arXiv 1206.4665): which
+    component a draw comes from then depends on no leaf, so that draws are reparameterised exactly, with any estimator.
+    A mode of twice the mass is met by twice the components.
+
+    Args:
+        space: the coordinates.
+        components: K.
+        full_rank: whether the components have full-rank covariances.
+    """
+
+    def __init__(self, space: NoiseSpace, components: int = 2, full_rank: bool = False) -> None:
+        super().__init__(space)
+        self.components = components
+        self._part: Family = FullRank(space) if full_rank else MeanField(space)
+
+    @property
+    def noise(self) -> NoiseSpace:
+        return NoiseSpace((*self.space.sites, NoiseSite("#mixture", 1)))
+
+    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+        k = self.components
+        between = fixed_normals("mixture", (k, loc.shape[0]), loc)
+        between = between - between.mean(0)
+        size = between.square().mean(0).sqrt()
+        spread = _SPREAD if k > 1 else 0.0
+        offsets = between * (scale * math.sqrt(spread) / torch.where(size > 0, size, torch.ones_like(size)))
+        part = self._part.initial(loc, scale * math.sqrt(1 - spread))
+        leaves = {name: leaf.expand(k, *leaf.shape).clone() for name, leaf in part.items()}
+        return {**leaves, "loc": leaves["loc"] + offsets}
+
+    def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
+        c, s = noise.shape[:2]
+        uniform = ndtr(noise[..., self.size])
+        chosen = (uniform * self.components).floor().clamp(max=self.components - 1).to(torch.int64)
+        each = noise[:, None, :, : self.size].expand(-1, self.components, -1, -1).flatten(0, 1)
+        z = self._part.draw(self._flat(leaves), each).reshape(c, self.components, s, self.size)
+        return z.gather(1, chosen[:, None, :, None].expand(-1, 1, -1, self.size))[:, 0]
+
+    def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
+        c, s = z.shape[:2]
+        each = z[:, None].expand(-1, self.components, -1, -1).flatten(0, 1)
+        parts = self._part.log_prob(self._flat(leaves), each).reshape(c, self.components, s)
+        return torch.logsumexp(parts, 1) - math.log(self.components)
+
+    def distribution(self, leaves: Leaves) -> Distribution:
+        return GuideDistribution(self, leaves)
+
+    def _flat(self, leaves: Leaves) -> dict[str, Tensor]:
+        """Leaves `(C, K, *shape)` of the components as those of C K guides."""
+        return {name: leaf.flatten(0, 1) for name, leaf in leaves.items()}
