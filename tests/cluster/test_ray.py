@@ -1,0 +1,125 @@
+"""The driver on real Ray actors: the same numbers as inline, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.driver import ATTEMPTS, Driver
+from vi_dist.cluster.inline_executor import InlineExecutor
+from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.progress import Progress
+from vi_dist.cluster.ray_executor import RayExecutor
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.task import CURVES, PackTask
+from vi_dist.errors import SpecError
+from vi_dist.sweep.configuration import Configuration
+
+Configure = Callable[..., Configuration]
+MakeSetup = Callable[..., Setup]
+
+pytestmark = pytest.mark.slow
+
+
+def packs(configuration: Configure, steps: int = 400) -> list[PackRun]:
+    """Two packs of two programs, one member of which diverges."""
+    first = [configuration(steps=steps, seed=0), configuration(steps=steps, seed=1, learning_rate=1e30)]
+    second = [configuration(steps=steps, guide="full_rank", divergence={"amari": {"alpha": 0.5}}, seed=2)]
+    return [PackRun(PackTask(0, 8, tuple(first)), (0, 1)), PackRun(PackTask(1, 8, tuple(second)), (2,))]
+
+
+def assert_same(runs: list[PackRun], others: list[PackRun]) -> None:
+    """Bitwise the same outcomes and curves."""
+    for run, other in zip(runs, others, strict=True):
+        for mine, theirs in zip(run.outcomes or (), other.outcomes or (), strict=True):
+            assert (mine.status, mine.reason, mine.steps) == (theirs.status, theirs.reason, theirs.steps)
+            assert np.array_equal((mine.elbo, mine.khat), (theirs.elbo, theirs.khat), equal_nan=True)
+            assert mine.leaves.keys() == theirs.leaves.keys()
+            assert all(leaf.equal(theirs.leaves[name]) for name, leaf in mine.leaves.items())
+        for mine_curves, their_curves in zip(run.curves(), other.curves(), strict=True):
+            for name in CURVES:
+                np.testing.assert_array_equal(mine_curves[name], their_curves[name])
+
+
+@pytest.fixture(scope="module")
+def inline(toy_setup: MakeSetup, configuration: Configure) -> list[PackRun]:
+    runs = packs(configuration)
+    Driver(runs, toy_setup(), InlineExecutor()).run()
+    return runs
+
+
+def test_an_actor_killed_in_mid_sweep_changes_nothing(
+    local_ray: str, toy_setup: MakeSetup, configuration: Configure, inline: list[PackRun]
+) -> None:
+    runs = packs(configuration)
+    killed: list[int] = []
+
+    def kill_once(moment: Progress) -> None:
+        busy = [run for run in runs if run.last is not None and run.outcomes is None and run.place is not None]
+        if busy and not killed:
+            assert busy[0].place is not None
+            killed.append(busy[0].task.index)
+            os.kill(busy[0].place.pid, signal.SIGKILL)
+
+    driver = Driver(runs, toy_setup(), RayExecutor(max_actors=2), callback=kill_once, chunk_seconds=0.1)
+    driver.run()
+    assert killed, "the sweep was too quick for the test"
+    assert [run.attempt for run in runs].count(2) == 1
+    places = {run.place.pid for run in runs if run.place is not None}
+    assert os.getpid() not in places
+    assert_same(runs, inline)
+
+
+def test_a_model_that_kills_its_actors_is_given_up(
+    local_ray: str, toy_setup: MakeSetup, configuration: Configure
+) -> None:
+    runs = [PackRun(PackTask(0, 1, (configuration(),)), (0,))]
+    Driver(runs, toy_setup("build_dying"), RayExecutor()).run()
+    assert runs[0].outcomes is not None
+    (outcome,) = runs[0].outcomes
+    assert outcome.status == "failed"
+    assert f"{ATTEMPTS} workers died" in outcome.reason
+
+
+def test_a_build_of_this_very_module_travels(local_ray: str, toy_setup: MakeSetup, configuration: Configure) -> None:
+    scale = 2.0  # a closure, as a notebook's build has
+
+    def build(data: dict[str, object]) -> object:
+        import torch
+        from torch.distributions import Normal
+
+        from vi_dist import Model, random_variable
+
+        mu = random_variable(lambda: Normal(0.0, scale))
+        obs = random_variable(lambda: Normal(mu(), torch.ones(6)))
+        return Model([mu()], {obs(): data["y"]})  # type: ignore[dict-item]
+
+    setup = Setup(BuildSource(function=build), toy_setup().data, 64, compile="never")
+    here = [PackRun(PackTask(0, 1, (configuration(),)), (0,))]
+    there = [PackRun(PackTask(0, 1, (configuration(),)), (0,))]
+    Driver(here, setup, InlineExecutor()).run()
+    Driver(there, setup, RayExecutor()).run()
+    assert_same(there, here)
+
+
+def test_an_exception_in_an_actor_is_a_reason(local_ray: str, toy_setup: MakeSetup, configuration: Configure) -> None:
+    runs = [PackRun(PackTask(0, 1, (configuration(),)), (0,))]
+    Driver(runs, toy_setup("build_failing"), RayExecutor()).run()
+    assert runs[0].outcomes is not None
+    assert runs[0].outcomes[0].status == "failed"
+    assert "RuntimeError: no luck here" in runs[0].outcomes[0].reason
+
+
+def test_what_is_missing_is_named(local_ray: str) -> None:
+    assert RayExecutor(gpus=1.0).missing() == "a worker needs 1 GPU and the cluster has 0"
+
+
+def test_nobody_at_the_address_is_told_at_once() -> None:
+    with pytest.raises(SpecError, match="no Ray cluster answers at '127.0.0.1:9'") as caught:
+        RayExecutor(address="127.0.0.1:9").prepare()
+    assert caught.value.key == "address"

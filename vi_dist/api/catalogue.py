@@ -1,0 +1,62 @@
+"""The tables that specs choose from, and the two rules between them."""
+
+from __future__ import annotations
+
+from vi_dist.cluster.columns import family
+from vi_dist.sweep.catalogue import AUTO, Catalogue
+from vi_dist.sweep.configuration import Choice, Configuration
+from vi_dist.vi.divergences import DIVERGENCES, Divergence
+from vi_dist.vi.estimators import ESTIMATORS, check_combination, choose
+from vi_dist.vi.guides.table import GUIDES
+from vi_dist.vi.layout import Layout
+from vi_dist.vi.optimizers import OPTIMIZERS
+from vi_dist.vi.schedules import SCHEDULES
+
+
+def catalogue(layout: Layout | None = None) -> Catalogue:
+    """Every choice there is; with a model's layout, whatever its coordinates and params rule out is refused too."""
+    return Catalogue(
+        guides=GUIDES,
+        divergences=DIVERGENCES,
+        estimators=ESTIMATORS,
+        optimizers=OPTIMIZERS,
+        schedules=SCHEDULES,
+        resolve_estimator=_resolve_estimator,
+        check=_Check(layout),
+    )
+
+
+class _Check:
+    """Refuses a combination that would train the wrong thing, and a guide that does not fit the model."""
+
+    def __init__(self, layout: Layout | None) -> None:
+        self._layout = layout
+        self._fitting: set[Choice] = set()
+
+    def __call__(self, configuration: Configuration) -> None:
+        check_combination(
+            _divergence(configuration.divergence),
+            ESTIMATORS[configuration.estimator.name].make(**dict(configuration.estimator.arguments)),
+            has_density=_has_density(configuration.guide),
+            model_params=self._layout is not None and bool(self._layout.params),
+        )
+        if self._layout is not None and configuration.guide not in self._fitting:
+            family(configuration.guide, self._layout.noise)
+            self._fitting.add(configuration.guide)
+
+
+def _resolve_estimator(guide: Choice, divergence: Choice, estimator: Choice) -> Choice:
+    """What ``auto`` stands for with this guide and divergence."""
+    if estimator.name != AUTO:
+        return estimator
+    return Choice(choose(_divergence(divergence), has_density=_has_density(guide)))
+
+
+def _divergence(choice: Choice) -> Divergence:
+    made: Divergence = DIVERGENCES[choice.name].make(**dict(choice.arguments))
+    return made
+
+
+def _has_density(guide: Choice) -> bool:
+    """Whether the guide has a density while it is trained."""
+    return "point" not in GUIDES[guide.name].traits

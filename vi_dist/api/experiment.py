@@ -1,0 +1,163 @@
+"""`Experiment`: a model with its data, to be fitted once or under many configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from vi_dist.cluster.build_source import Build, BuildSource
+from vi_dist.errors import SpecError
+from vi_dist.sweep.spec import SweepSpec, load_spec, make_spec
+
+if TYPE_CHECKING:
+    from vi_dist.api.fit import Fit
+    from vi_dist.api.sweep_result import SweepResult
+    from vi_dist.cluster.progress import ProgressCallback
+
+Choice = str | Mapping[str, Any]
+Space = Mapping[str, Any]
+
+
+class Experiment:
+    """One model on one set of data.
+
+    >>> import torch
+    >>> from torch.distributions import Normal
+    >>> from vi_dist import Model, random_variable
+    >>> def build(data):
+    ...     mu = random_variable(lambda: Normal(0.0, 1.0))
+    ...     y = random_variable(lambda: Normal(mu(), torch.ones(3)))
+    ...     return Model([mu()], {y(): data["y"]})
+    >>> fit = Experiment(build, name="normal", data={"y": [1.0, 2.0, 3.0]}).fit(steps=50, learning_rate=0.1)
+    >>> fit.status, fit.losses.shape
+    ('finished', torch.Size([50]))
+
+    Args:
+        build: makes a `Model` of the data, a dict of tensors; runs in every worker under `dtype`.
+        name: of the MLflow experiment.
+        data: a dict of arrays or tensors, a DataFrame, or the path of an npz, csv, parquet or json file.
+        dtype: ``float32`` or ``float64``; evaluation is float64 in any case.
+    """
+
+    def __init__(self, build: Build, *, name: str, data: object = None, dtype: str = "float32") -> None:
+        if not callable(build):
+            raise SpecError(f"{build!r} is not a function that builds a Model", key="build")
+        self._source(BuildSource(function=build), name, data, dtype)
+
+    def _source(self, build: BuildSource, name: str, data: object, dtype: str) -> None:
+        self._build = build
+        self._data = data
+        self._name, self._dtype = name, dtype
+        self._spec: SweepSpec | None = None
+
+    @classmethod
+    def from_spec(cls, path: str | PathLike[str], overrides: Mapping[str, Any] | None = None) -> Experiment:
+        """The experiment that a YAML file describes, with dotted keys replaced (``{"space.seed": [0, 1]}``).
+
+        `sweep()` without arguments is then the sweep of the file. Raises `SpecError`.
+        """
+        spec = load_spec(path, overrides)
+        experiment = cls.__new__(cls)
+        experiment._source(BuildSource(path=spec.model or ""), spec.name, spec.data, spec.dtype)
+        experiment._spec = spec
+        return experiment
+
+    @property
+    def name(self) -> str:
+        """The name of the MLflow experiment."""
+        return self._name
+
+    @property
+    def spec(self) -> SweepSpec | None:
+        """The spec that this experiment was read from."""
+        return self._spec
+
+    def fit(
+        self,
+        guide: Choice = "mean_field",
+        divergence: Choice = "kl_reverse",
+        estimator: Choice = "auto",
+        learning_rate: float = 0.01,
+        num_samples: int = 8,
+        steps: int = 2000,
+        optimizer: Choice = "adam",
+        seed: int = 0,
+        schedule: Choice = "constant",
+        samples: int = 4096,
+        device: str = "cpu",
+        progress: ProgressCallback | None = None,
+    ) -> Fit:
+        """Fit one configuration here and now: a pack of one, through the code that sweeps run.
+
+        Choices are names or ``{name: {argument: value}}``; `samples` are the draws of the evaluation. What the model
+        raises comes through as it is. Raises `SpecError` for bad input.
+        """
+        from vi_dist.api.fitting import fit_one
+
+        values = {
+            "guide": guide,
+            "divergence": divergence,
+            "estimator": estimator,
+            "learning_rate": learning_rate,
+            "num_samples": num_samples,
+            "steps": steps,
+            "optimizer": optimizer,
+            "seed": seed,
+            "schedule": schedule,
+        }
+        return fit_one(
+            self._build, self._data, values, self._dtype, samples=samples, device=device, progress=progress
+        )
+
+    def sweep(
+        self,
+        space: Space | None = None,
+        *,
+        search: str | None = None,
+        configurations: int | None = None,
+        steps: int | None = None,
+        num_samples: int | None = None,
+        optimizer: Choice | None = None,
+        schedule: Choice | None = None,
+        seed: int | None = None,
+        executor: str | None = None,
+        address: str | None = None,
+        pack_size: int | str | None = None,
+        compile: str | None = None,  # noqa: A002 - the spec's word
+        evaluation: Mapping[str, int] | None = None,
+        tracking_uri: str | None = None,
+        output_dir: str | PathLike[str] | None = None,
+        max_actors: int | None = None,
+        cpus_per_actor: float | None = None,
+        gpus_per_actor: float | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> SweepResult:
+        """Fit every configuration of a space, evaluate all of them alike and rank them.
+
+        What is not given is as the experiment's spec says, or else the default: the whole grid, 2000 steps, 8 samples,
+        adam at a constant rate, seed 0, executor ray, packs of up to 64, a database in the output directory
+        ``./vi-dist-out``. A new `space` brings its own `search` and `configurations`.
+
+        Args:
+            space: choices as lists, ranges as ``{"low": 0.001, "high": 0.1, "log": True}`` (random search only).
+            progress: called a few times a second.
+
+        Raises:
+            SpecError: bad input, before any actor starts.
+            KeyboardInterrupt: the second Ctrl-C; after the first the result says `interrupted`.
+        """
+        from vi_dist.api.sweeping import run_sweep
+
+        given = {name: value for name, value in locals().items() if name in SweepSpec.model_fields}
+        return run_sweep(self._build, self._data, self._sweep_spec(given), progress=progress)
+
+    def _sweep_spec(self, given: Mapping[str, Any]) -> SweepSpec:
+        """The spec of a sweep: what is given over what the file says."""
+        changes = {name: value for name, value in given.items() if value is not None}
+        if self._spec is None:
+            return make_spec({"name": self._name, "dtype": self._dtype, **changes})
+        base = self._spec.to_dict()
+        if "space" in changes:
+            base = {name: value for name, value in base.items() if name not in ("search", "configurations")}
+        return make_spec({**base, **changes}, path=self._spec.source.path)

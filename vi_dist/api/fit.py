@@ -1,0 +1,145 @@
+"""`Fit`: one fitted approximation, how it came out, and draws from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vi_dist.cluster.columns import family
+from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.sweep_files import MODEL_PREFIX
+from vi_dist.sweep.configuration import Choice
+from vi_dist.vi.guides.family import Family
+from vi_dist.vi.sampling import draw_flat
+
+if TYPE_CHECKING:
+    from vi_dist.vi.variational_world import VariationalWorld
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of fitting one configuration.
+
+    Attributes:
+        key: twelve hex digits that stand for configuration, data and code.
+        name: for people, such as ``full_rank-amari0.5-lr0.01-s0``.
+        configuration: every choice, with all defaults.
+        status: finished | stopped | diverged | failed | interrupted.
+        reason: why, in a sentence.
+        steps: steps taken.
+        losses: the objective at every step, `(steps,)`.
+        elbo: evidence lower bound on the common evaluation noise, with its standard error `elbo_se`.
+        iw_elbo: importance-weighted bound.
+        khat: Pareto k-hat of the importance weights.
+        seconds: its share of the time its pack took.
+        params: the guide's parameters, and the model's own as ``model.<name>``.
+    """
+
+    key: str
+    name: str
+    configuration: dict[str, Any]
+    status: str
+    reason: str
+    steps: int
+    losses: Tensor = field(repr=False, compare=False)
+    elbo: float = math.nan
+    elbo_se: float = math.nan
+    iw_elbo: float = math.nan
+    khat: float = math.nan
+    seconds: float = 0.0
+    params: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    prepared: PreparedModel | None = field(default=None, repr=False, compare=False)
+
+    def sample(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+        """n draws `(n, *shape)` of every query, functionals included, in the model's own space, by its name.
+
+        Draw k depends on `seed` and k only. Raises `ValueError` for a fit that has no params, or no model to run.
+        """
+        if n < 1:
+            raise ValueError(f"{n} draws were asked for; at least 1 is needed")
+        leaves, flat = self.leaves(), self.model_params()
+        rows = draw_flat(self.guide(), leaves, flat, n, seed)
+        return self.ready().constrain(rows)
+
+    def world(self) -> VariationalWorld:
+        """A world of the model whose latents take their values from this guide, drawn anew in each world."""
+        from vi_dist.api.guided_world import guided_world
+
+        return guided_world(self)
+
+    def save(self, directory: Path | str) -> None:
+        """Write the fit: its params as safetensors, everything else as JSON, no pickle; and how to draw from it."""
+        from vi_dist.api.fit_files import save_fit
+
+        save_fit(self, Path(directory))
+
+    @classmethod
+    def load(cls, directory: Path | str, build: Any, data: object = None) -> Fit:
+        """The fit that `save` wrote, on the model that `build` makes of `data`.
+
+        Raises `SpecError` if there is none, or if the model has not the coordinates that the params belong to.
+        """
+        from vi_dist.api.fit_files import load_fit
+
+        return load_fit(Path(directory), build, data)
+
+    def leaves(self) -> dict[str, Tensor]:
+        """The guide's own parameters by name."""
+        return {name: value for name, value in self.params.items() if not name.startswith(MODEL_PREFIX)}
+
+    def model_params(self) -> Tensor:
+        """The model's own params, flat, `(p,)`, in the order of the model."""
+        values = [
+            self.params[f"{MODEL_PREFIX}{site.name}"].reshape(-1) for site in self.ready().layout.params
+        ]
+        like = next(iter(self.leaves().values()))
+        return torch.cat(values) if values else like.new_zeros(0)
+
+    @property
+    def guide_name(self) -> str:
+        """The guide family's name."""
+        return Choice.from_data(self.configuration["guide"]).name
+
+    def guide(self) -> Family:
+        """The guide family over the model's coordinates."""
+        return family(Choice.from_data(self.configuration["guide"]), self.ready().layout.noise).settled
+
+    def ready(self) -> PreparedModel:
+        """The model that the params belong to. Raises `ValueError` where there is none, or there are no params."""
+        if not self.params:
+            raise ValueError(f"{self.name} has no params: {self.reason}")
+        if self.prepared is None:
+            raise ValueError(
+                f"{self.name} was read without its model; pass build to SweepResult.load or Fit.load"
+            )
+        return self.prepared
+
+
+def make_fit(
+    key: str,
+    configuration: Mapping[str, Any],
+    row: Mapping[str, Any],
+    losses: Tensor,
+    params: Mapping[str, Tensor],
+    prepared: PreparedModel | None,
+) -> Fit:
+    """A fit from its row of the leaderboard, its curve and its params."""
+    numbers = {name: float(row[name]) for name in ("elbo", "elbo_se", "iw_elbo", "khat", "seconds")}
+    return Fit(
+        key=key,
+        name=str(row["name"]),
+        configuration=dict(configuration),
+        status=str(row["status"]),
+        reason=str(row["reason"]),
+        steps=int(row["steps"]),
+        losses=losses,
+        params=dict(params),
+        prepared=prepared,
+        **numbers,
+    )

@@ -1,0 +1,82 @@
+"""A fit on disk: params and losses as safetensors, the rest as JSON, and the traced map to the model's space."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from vi_dist.api.checks import as_arrays
+from vi_dist.api.fit import Fit, make_fit
+from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.columns import DTYPES
+from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.sweep_files import joined_params
+from vi_dist.errors import SpecError
+from vi_dist.sweep.configuration import Choice
+from vi_dist.vi import saved_guide
+
+DESCRIPTION, LOSSES = "fit.json", "losses.safetensors"
+_FIELDS = ("key", "name", "configuration", "status", "reason", "steps")
+_NUMBERS = ("elbo", "elbo_se", "iw_elbo", "khat", "seconds")
+
+
+def save_fit(fit: Fit, directory: Path) -> None:
+    """Write a fit; see `Fit.save`."""
+    prepared, guide = fit.ready(), Choice.from_data(fit.configuration["guide"])
+    directory.mkdir(parents=True, exist_ok=True)
+    saved_guide.save(
+        directory,
+        guide.name,
+        dict(guide.arguments),
+        fit.leaves(),
+        fit.model_params(),
+        prepared.layout,
+        prepared.constrain,
+    )
+    description: dict[str, Any] = {name: getattr(fit, name) for name in _FIELDS}
+    description |= {name: _number(getattr(fit, name)) for name in _NUMBERS}
+    description["coordinates"] = coordinates(prepared)
+    save_file({"losses": fit.losses.contiguous()}, directory / LOSSES)
+    (directory / DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+
+def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
+    """Read a fit; see `Fit.load`."""
+    file = directory / DESCRIPTION
+    if not file.is_file():
+        raise SpecError(f"there is no saved fit here: no {DESCRIPTION}", path=directory)
+    description = json.loads(file.read_text())
+    source = BuildSource(path=build) if isinstance(build, str) else BuildSource(function=build)
+    dtype = DTYPES[description["configuration"]["dtype"]]
+    prepared = PreparedModel(Setup(source, as_arrays(data)), dtype)
+    found, wanted = coordinates(prepared), description["coordinates"]
+    if found != wanted:
+        raise SpecError(
+            f"the model has the coordinates {found} and the fit belongs to {wanted}; pass the build and the data that "
+            "it was made with",
+            path=file,
+        )
+    tensors = load_file(directory / saved_guide.PARAMS)
+    flat = tensors.pop("model.params", torch.zeros(0, dtype=dtype))
+    whole = torch.cat((flat.new_zeros(prepared.layout.size), flat))
+    own = {site.name: site.take(whole).clone() for site in prepared.layout.params}
+    losses = load_file(directory / LOSSES)["losses"]
+    params = joined_params(tensors, own)
+    return make_fit(description["key"], description["configuration"], description, losses, params, prepared)
+
+
+def _number(value: float) -> float | str:
+    """JSON has no NaN and no infinity: those go as text, which float() reads back."""
+    return value if math.isfinite(value) else repr(value)
+
+
+def coordinates(prepared: PreparedModel) -> list[list[Any]]:
+    """Names and sizes of a model's latents and params, in order."""
+    layout = prepared.layout
+    return [[site.name, site.size] for site in (*layout.latents, *layout.params)]

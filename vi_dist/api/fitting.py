@@ -1,0 +1,55 @@
+"""One fit, here and now: a pack of one on an inline worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from vi_dist.api.catalogue import catalogue
+from vi_dist.api.checks import as_arrays, check
+from vi_dist.api.fit import Fit, make_fit
+from vi_dist.api.rows import row_of
+from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.driver import Driver
+from vi_dist.cluster.inline_executor import InlineExecutor
+from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.progress import ProgressCallback
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.sweep_files import joined_params
+from vi_dist.cluster.task import PackTask
+from vi_dist.sweep.space import resolve_one
+
+
+def fit_one(
+    build: BuildSource,
+    data: object,
+    values: Mapping[str, Any],
+    dtype: str,
+    *,
+    samples: int,
+    device: str,
+    progress: ProgressCallback | None,
+) -> Fit:
+    """Fit one configuration; see `Experiment.fit`. Raises `KeyboardInterrupt` on Ctrl-C: half a fit is none."""
+    configuration = resolve_one(values, catalogue(), dtype)
+    setup = Setup(build, as_arrays(data), samples)
+    checked = check(setup, dtype)
+    resolve_one(values, catalogue(checked.layout), dtype)
+    run = PackRun(PackTask(0, 1, (configuration,)), (0,))
+    driver = Driver([run], setup, InlineExecutor(device, raises=True), callback=progress)
+    driver.run()
+    if driver.interrupted:
+        raise KeyboardInterrupt
+    assert run.outcomes is not None
+    (outcome,), (curves,) = run.outcomes, run.curves()
+    key = configuration.key(checked.data_digest, build.version())
+    return make_fit(
+        key,
+        configuration.to_dict(),
+        row_of(key, configuration, outcome),
+        torch.from_numpy(curves["train/loss"].copy()),
+        joined_params(outcome.leaves, outcome.model_params),
+        checked.prepared,
+    )

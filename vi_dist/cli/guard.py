@@ -1,0 +1,58 @@
+"""Exit codes: 0 done, 1 nothing finished or a crash, 2 bad input, 130 interrupted; one message on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+STARTED = time.perf_counter()
+"""When the command began, near enough."""
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn exceptions into a message and an exit code; the traceback only with ``--debug``."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever read our output has enough; Python would complain again while it closes stdout.
+            sys.stdout = None
+            raise typer.Exit(0) from None
+        except Exception as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            say(f"error: {_message(error)}")
+            raise typer.Exit(BAD_INPUT if _is_bad_input(error) else FAILED) from error
+
+    return wrapper
+
+
+def say(message: str) -> None:
+    """A message on stderr."""
+    typer.echo(message, err=True)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    from vi_dist.errors import SpecError
+
+    return isinstance(error, SpecError)
+
+
+def _message(error: Exception) -> str:
+    if _is_bad_input(error):
+        return str(error)
+    return f"{type(error).__name__}: {error} (vi-dist --debug shows more)"

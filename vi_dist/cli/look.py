@@ -1,0 +1,112 @@
+"""``vi-dist leaderboard``, ``list``, ``ui`` and ``sync``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vi_dist.cli.guard import FAILED, say
+from vi_dist.errors import SpecError
+
+_TABLES = {
+    "guides": "vi_dist.vi.guides.table:GUIDES",
+    "divergences": "vi_dist.vi.divergences:DIVERGENCES",
+    "estimators": "vi_dist.vi.estimators:ESTIMATORS",
+    "optimizers": "vi_dist.vi.optimizers:OPTIMIZERS",
+    "schedules": "vi_dist.vi.schedules:SCHEDULES",
+}
+
+
+def leaderboard(directory: Path, top: int | None, as_json: bool) -> None:
+    """Print a sweep's leaderboard."""
+    from vi_dist.report.leaderboard import best_line, counts, records, table_text
+    from vi_dist.report.sweep_directory import find_sweep, read_leaderboard, read_summary
+
+    found = find_sweep(directory)
+    frame = read_leaderboard(found)
+    if as_json:
+        rows = records(frame if top is None else frame.head(top))
+        summary = read_summary(found)
+        data = {"leaderboard": rows, "directory": str(found.absolute()), "interrupted": summary.interrupted}
+        typer.echo(json.dumps({**data, "timings": summary.timings}))
+        return
+    typer.echo(counts(frame))
+    typer.echo(table_text(frame, top))
+    typer.echo(best_line(frame))
+
+
+def list_entries(table: str, as_json: bool) -> None:
+    """Print a table's entries: name, arguments with ranges and defaults, one line about each."""
+    module, name = _TABLES[table].split(":")
+    entries = getattr(import_module(module), name)
+    if as_json:
+        data = {
+            entry.name: {"description": entry.description, "arguments": _arguments(entry)}
+            for entry in entries.values()
+        }
+        typer.echo(json.dumps(data))
+        return
+    signatures = {name: _signature(entry) for name, entry in entries.items()}
+    width = max(map(len, signatures.values()))
+    for name, entry in entries.items():
+        typer.echo(f"{signatures[name]:{width}}  {entry.description}")
+        for argument, text in _arguments(entry).items():
+            typer.echo(f"{'':{width}}    {argument}: {text}")
+    if table == "estimators":
+        typer.echo(f"{'auto':{width}}  picked by guide and divergence")
+
+
+def ui(directory: Path, port: int) -> None:
+    """Serve a sweep's pages until Ctrl-C."""
+    from vi_dist.tracking.ui import serve
+
+    say("starting MLflow's pages; this takes a few seconds")
+    try:
+        with serve(directory, port) as server:
+            typer.echo(server.url)
+            if server.process is not None:
+                say("Ctrl-C ends the server")
+                server.wait()
+    except FileNotFoundError as error:
+        raise SpecError(str(error), path=directory) from error
+    except KeyboardInterrupt:
+        say("the server has ended")
+
+
+def sync(directory: Path) -> None:
+    """Send what is left in a spool; exits with 1 while something stays there."""
+    from vi_dist.tracking.sync import sync as send
+
+    try:
+        summary = send(directory)
+    except FileNotFoundError as error:
+        raise SpecError(str(error), path=directory) from error
+    if summary.pending:
+        say(f"{summary.pending} records are left: {summary.error or 'the store is slow; try again'}")
+        raise typer.Exit(FAILED)
+    typer.echo(f"everything is in {summary.tracking_uri}")
+    if summary.error:
+        say(summary.error)
+
+
+def _signature(entry: Any) -> str:
+    names = ", ".join(entry.arguments)
+    return f"{entry.name}({names})" if names else str(entry.name)
+
+
+def _arguments(entry: Any) -> Mapping[str, str]:
+    """An entry's arguments in words."""
+    from vi_dist.sweep.values import expected
+    from vi_dist.vi.table import REQUIRED
+
+    texts = {}
+    for name, argument in entry.arguments.items():
+        default = "required" if argument.default is REQUIRED else f"default {argument.default}"
+        about = f"; {argument.description}" if argument.description else ""
+        texts[name] = f"{expected(argument)}; {default}{about}"
+    return texts

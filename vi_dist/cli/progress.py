@@ -1,0 +1,80 @@
+"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from vi_dist.cluster.progress import Progress as Moment
+
+LINE_SECONDS = 5.0
+
+
+class ProgressLine:
+    """A callback that shows where a sweep is; a context manager that tidies up."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: object = None
+        self._next = 0.0
+        self._last = ""
+
+    def __enter__(self) -> ProgressLine:
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("fitting", total=None, text="starting")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, moment: Moment) -> None:
+        """Show a moment."""
+        text = describe(moment)
+        if self._bar is not None:
+            self._bar.update(self._task, total=moment.steps_total, completed=moment.steps_done, text=text)  # type: ignore[arg-type]
+            return
+        over = moment.done == moment.total
+        if text != self._last and (over or time.monotonic() >= self._next):
+            self._next, self._last = time.monotonic() + LINE_SECONDS, text
+            print(text, file=sys.stderr, flush=True)
+
+
+def describe(moment: Moment) -> str:
+    """A moment in one line."""
+    parts = [f"{moment.done}/{moment.total} configurations", f"{moment.steps_per_second:,.0f} steps/s"]
+    if moment.best is not None:
+        parts.append(f"best {moment.best[0]} elbo={moment.best[1]:.3f}")
+    if moment.seconds_left is not None and moment.done < moment.total:
+        parts.append(f"{clock(moment.seconds_left)} left")
+    if moment.note:
+        parts.append(f"waiting: {moment.note}")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> clock(7.2), clock(75), clock(7325)
+    ('7 s', '1 min 15 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

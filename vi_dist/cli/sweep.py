@@ -1,0 +1,116 @@
+"""``vi-dist sweep``: run a spec, print its leaderboard."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vi_dist.cli.guard import FAILED, INTERRUPTED, STARTED, say
+from vi_dist.sweep.overrides import parse_overrides
+from vi_dist.sweep.spec import SweepSpec, load_spec
+
+TOP = 20
+
+
+def sweep(
+    path: Path,
+    overrides: Sequence[str],
+    chosen: Mapping[str, Any],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Run the sweep that a file describes. Exits with 1 if nothing finished and with 130 after Ctrl-C."""
+    _log_to_stderr(debug)
+    # The file is read before anything heavy is imported, so that a mistake in it is told at once.
+    changes = {
+        **parse_overrides(overrides),
+        **{name: value for name, value in chosen.items() if value is not None},
+    }
+    spec = load_spec(path, changes)
+    if dry_run:
+        from vi_dist.cli.dry_run import show_plan
+
+        show_plan(spec, as_json)
+        return
+    _run(spec, as_json)
+
+
+def _run(spec: SweepSpec, as_json: bool) -> None:
+    from vi_dist.cli.progress import ProgressLine
+
+    say(f"{spec.name}: starting")
+    with ProgressLine() as line:
+        from vi_dist.api.sweeping import run_sweep
+        from vi_dist.cluster.build_source import BuildSource
+        from vi_dist.cluster.timings import Timings
+
+        result = run_sweep(
+            BuildSource(path=spec.model or ""), spec.data, spec, progress=line, timings=Timings(began=STARTED)
+        )
+    from vi_dist.report.leaderboard import best
+
+    frame = result.dataframe()
+    _tell(result)
+    _print(result, frame, as_json)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if best(frame) is None:
+        raise typer.Exit(FAILED)
+
+
+def _tell(result: Any) -> None:
+    """What is worth knowing beside the result, on stderr."""
+    timings = result.timings
+    shares = ", ".join(f"{name} {value:.1f}" for name, value in timings.items() if name != "wall")
+    say(f"wall time {timings['wall']:.1f} s: {shares}")
+    say(f"results: {result.directory}")
+    if result.tracking_error:
+        say(f"tracking: {result.tracking_error}; vi-dist sync {result.directory} sends what is left")
+
+
+def _print(result: Any, frame: Any, as_json: bool) -> None:
+    from vi_dist.report.leaderboard import best_line, counts, table_text
+    from vi_dist.tracking.ui import where_to_look
+
+    look = where_to_look(result.directory)
+    if as_json:
+        typer.echo(json.dumps(_as_data(result, frame, look)))
+        return
+    typer.echo(counts(frame))
+    typer.echo(table_text(frame, TOP))
+    typer.echo(best_line(frame))
+    typer.echo(f"ui: {look}")
+
+
+def _as_data(result: Any, frame: Any, look: str) -> dict[str, Any]:
+    from vi_dist.report.leaderboard import best, records
+
+    rows = records(frame)
+    return {
+        "best": rows[0] if best(frame) is not None else None,
+        "leaderboard": rows,
+        "ui": look,
+        "directory": str(result.directory),
+        "output_dir": str(result.output_dir),
+        "tracking_uri": result.tracking_uri,
+        "experiment_id": result.experiment_id,
+        "parent_run_id": result.parent_run_id,
+        "interrupted": result.interrupted,
+        "timings": result.timings,
+    }
+
+
+def _log_to_stderr(debug: bool) -> None:
+    """Our own log at warnings, or all of it; other packages' at errors."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.ERROR)
+    logging.getLogger("vi_dist").setLevel(logging.DEBUG if debug else logging.WARNING)
+    # The driver says once why a model runs as a loop; every trace of it would say so again.
+    logging.getLogger("vi_dist.vi.trace").setLevel(logging.ERROR)

@@ -1,0 +1,206 @@
+"""The driver: packs from a queue to workers, chunk by chunk, whatever dies on the way."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
+from vi_dist.cluster.fault import one_line
+from vi_dist.cluster.interrupts import Interrupts
+from vi_dist.cluster.meter import Meter
+from vi_dist.cluster.observer import Observer
+from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.progress import ProgressCallback
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.task import Chunk, Evaluated, Place, StepKind
+from vi_dist.cluster.timings import Timings
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often a pack is started before its configurations count as failed."""
+CHUNK_SECONDS = 1.0
+"""How long a chunk of steps is to last: what a dead worker costs, and how fresh progress is."""
+POLL_SECONDS = 0.25
+GRACE_SECONDS = 5.0
+"""How long calls on their way are waited for after Ctrl-C, so that their steps are not lost."""
+
+
+class Driver:
+    """Runs packs on an executor's workers.
+
+    Args:
+        runs: the packs; their outcomes are found there afterwards.
+        setup: what every worker needs.
+        executor: where the workers are; opened and closed by `run`.
+        observers: told what happens.
+        timings: where seconds are counted.
+        interrupts: how Ctrl-C is heard; entered already if more than this is to hear it.
+        callback: told of progress.
+        chunk_seconds: how long a chunk of steps is to last; changes no result.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[PackRun],
+        setup: Setup,
+        executor: Executor,
+        observers: Sequence[Observer] = (),
+        *,
+        timings: Timings | None = None,
+        interrupts: Interrupts | None = None,
+        callback: ProgressCallback | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> None:
+        self.runs, self.setup, self.executor, self.observers = list(runs), setup, executor, list(observers)
+        self.timings = timings or Timings()
+        self.interrupts = interrupts or Interrupts()
+        self.chunk_seconds = chunk_seconds
+        self.interrupted = False
+        self._meter = Meter(self.runs, callback)
+        self._queue: deque[PackRun] = deque(self.runs)
+        self._calls: dict[Handle, tuple[int, PackRun | None]] = {}
+        self._places: dict[int, Place] = {}
+        self._losses = self._workers = 0
+        self._kinds: set[StepKind] = set()
+
+    def run(self) -> None:
+        """Run every pack to its end, or to Ctrl-C: then `interrupted` is set and what is open has that status.
+
+        Raises `SpecError` where no worker can start, `RuntimeError` if workers keep dying before their first pack, and
+        `KeyboardInterrupt` on a second Ctrl-C.
+        """
+        with self.interrupts as interrupts:
+            try:
+                self._workers = self.executor.open(self.setup, len(self.runs))
+                for worker in range(self._workers):
+                    self._greet(worker)
+                while self._open() and not interrupts.requested:
+                    self._step()
+                if interrupts.requested:
+                    self._interrupt()
+            finally:
+                self.executor.close()
+
+    def _open(self) -> bool:
+        return any(run.outcomes is None for run in self.runs)
+
+    def _step(self) -> None:
+        """Wait a moment for results and hand out what comes next."""
+        done = self.executor.wait(list(self._calls), POLL_SECONDS)
+        for handle in done:
+            self._receive(handle)
+        self._meter.tell("" if self._places else self.executor.missing())
+
+    def _greet(self, worker: int) -> None:
+        """Ask a new worker where it is; it gets packs when it has answered."""
+        self._calls[self.executor.submit(worker, "place")] = (worker, None)
+
+    def _receive(self, handle: Handle, more: bool = True) -> None:
+        """Take a result and, if there is `more` to come, give its worker the next call."""
+        worker, run = self._calls.pop(handle)
+        try:
+            result = self.executor.result(handle)
+        except WorkerLost as fault:
+            self._lose(worker, run, str(fault), more)
+            return
+        except WorkerError as fault:
+            self._fail(run, fault)
+        else:
+            self._take(worker, run, result)
+        if more:
+            self._feed(worker, run)
+
+    def _take(self, worker: int, run: PackRun | None, result: Place | Chunk | Evaluated) -> None:
+        if isinstance(result, Place):
+            self._places[worker] = result
+            return
+        assert run is not None
+        if isinstance(result, Chunk):
+            self._tell_kind(result.kind)
+            self.timings.stepped(worker, result.seconds, result.preparing)
+            run.add(result, self.chunk_seconds)
+            for observer in self.observers:
+                observer.chunk_done(run, result)
+        else:
+            self.timings.evaluation += result.seconds
+            run.finish(result)
+            self._ended(run)
+
+    def _feed(self, worker: int, run: PackRun | None) -> None:
+        """The worker goes on with its pack, or takes one from the queue."""
+        if run is None or run.outcomes is not None:
+            if not self._queue:
+                return
+            run = self._queue.popleft()
+            run.place = self._places[worker]
+            for observer in self.observers:
+                observer.pack_started(run)
+        method, arguments = run.next_call()
+        self._calls[self.executor.submit(worker, method, *arguments)] = (worker, run)
+
+    def _lose(self, worker: int, run: PackRun | None, reason: str, more: bool) -> None:
+        """A worker died: its pack goes to the front of the queue with its last state, unless that happens too often."""
+        self._places.pop(worker, None)
+        self._losses += run is None
+        log.warning("a worker died (%s)", reason)
+        if run is not None and run.attempt >= ATTEMPTS:
+            run.give_up(
+                "failed", f"Failed after {{steps}} of {{of}} steps: {ATTEMPTS} workers died of it ({reason})."
+            )
+            self._ended(run)
+        elif run is not None:
+            run.attempt += 1
+            self._queue.appendleft(run)
+        if self._losses > ATTEMPTS * self._workers:
+            raise RuntimeError(f"workers keep dying before they have done anything: {reason}")
+        if more and self._open():
+            self.executor.replace(worker)
+            self._greet(worker)
+
+    def _fail(self, run: PackRun | None, fault: WorkerError) -> None:
+        """A pack raised: its configurations have failed, the others go on."""
+        cause = fault.__cause__ or fault
+        if run is None:
+            raise RuntimeError(f"a worker cannot start: {one_line(cause)}") from cause
+        log.warning("pack %d failed: %s", run.task.index, one_line(cause), exc_info=cause)
+        run.give_up("failed", f"Failed after {{steps}} of {{of}} steps: {one_line(cause)}")
+        self._ended(run)
+
+    def _tell_kind(self, kind: StepKind) -> None:
+        """Say once how steps are run: a slow way is worth knowing."""
+        if kind in self._kinds:
+            return
+        if kind.mode == "loop" and all(known.mode != "loop" for known in self._kinds):
+            log.warning("the model runs as a loop over samples, which is slow: %s", kind.reason)
+        log.info("steps are %s: %s", "compiled" if kind.compiled else "not compiled", kind.decision)
+        self._kinds.add(kind)
+
+    def _ended(self, run: PackRun) -> None:
+        for observer in self.observers:
+            observer.pack_ended(run)
+
+    def _interrupt(self) -> None:
+        """Take what is on its way, then end what is open."""
+        self.interrupted = True
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline:
+            waiting = [handle for handle, (_, run) in self._calls.items() if run is not None]
+            done = self.executor.drain(waiting, POLL_SECONDS) if waiting else []
+            for handle in done:
+                self._receive(handle, more=False)
+            if len(done) == len(waiting):
+                break
+        for run in self.runs:
+            if run.outcomes is None:
+                started = (
+                    "Interrupted after {steps} of {of} steps."
+                    if run.place
+                    else "Interrupted before it began."
+                )
+                run.give_up("interrupted", started)
+                self._ended(run)
+        self._meter.tell("")

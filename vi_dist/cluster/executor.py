@@ -1,0 +1,63 @@
+"""Where workers run: the small interface that the driver needs, the same in this process and on Ray."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from vi_dist.cluster.setup import Setup
+
+Handle = Hashable
+"""Stands for a call on a worker until its result is there."""
+
+
+class WorkerLost(Exception):
+    """A worker died; what it was doing can be done again elsewhere."""
+
+
+class WorkerError(Exception):
+    """A call on a worker raised; doing it again would raise again. The cause is the exception itself."""
+
+
+class Executor(ABC):
+    """Runs calls on workers, each worker one call at a time.
+
+    The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, and `close`.
+    """
+
+    def prepare(self) -> None:
+        """Begin what takes time and needs no model, and return at once."""
+        return
+
+    @abstractmethod
+    def open(self, setup: Setup, packs: int) -> int:
+        """Start workers, at most one per pack; returns how many. Raises `SpecError` where none can run."""
+
+    @abstractmethod
+    def submit(self, worker: int, method: str, *arguments: Any) -> Handle:
+        """Call a method of a worker (`PackWorker`), to be waited for."""
+
+    @abstractmethod
+    def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        """Those of the handles whose results are there, at least one unless `timeout` seconds pass."""
+
+    def drain(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        """As `wait`, for calls that are under way; one that has not begun is not begun."""
+        return self.wait(handles, timeout)
+
+    @abstractmethod
+    def result(self, handle: Handle) -> Any:
+        """The result of a call that is done. Raises `WorkerLost` or `WorkerError`."""
+
+    @abstractmethod
+    def replace(self, worker: int) -> None:
+        """Start a fresh worker in place of one that died."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the workers, whatever they do."""
+
+    def missing(self) -> str:
+        """What a worker that does not start is waiting for; empty if nobody knows."""
+        return ""

@@ -1,0 +1,19 @@
+"""What a sweep tells those who keep its results."""
+
+from __future__ import annotations
+
+from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.task import Chunk
+
+
+class Observer:
+    """Told what happens, in the driver's process; what it does costs the sweep time. Every method may be left out."""
+
+    def pack_started(self, run: PackRun) -> None:
+        """A pack begins, or begins again on another worker (`run.attempt` > 1)."""
+
+    def chunk_done(self, run: PackRun, chunk: Chunk) -> None:
+        """A pack has taken some steps."""
+
+    def pack_ended(self, run: PackRun) -> None:
+        """A pack has its outcomes, however it ended."""

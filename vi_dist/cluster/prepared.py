@@ -1,0 +1,127 @@
+"""A model made ready in one dtype on one device: built, laid out, traced; each part once and when it is needed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from vi_dist.cluster.build_source import Build
+from vi_dist.cluster.fault import one_line, place_of_fault
+from vi_dist.cluster.setup import Setup
+from vi_dist.errors import ModelError, SpecError
+from vi_dist.model.data import load_data, to_device
+from vi_dist.model.model import Model
+from vi_dist.vi.context import model_context
+from vi_dist.vi.density import Density
+from vi_dist.vi.layout import Layout, make_layout
+from vi_dist.vi.sampling import Constrain, make_constrain
+from vi_dist.vi.trace import JointProgram, trace_joint
+
+
+class PreparedModel:
+    """What fitting, evaluating and sampling one model share.
+
+    Args:
+        setup: where the model and its data come from.
+        dtype: of every float.
+        device: where the numbers live.
+    """
+
+    def __init__(self, setup: Setup, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+        self.setup, self.dtype, self.device = setup, dtype, torch.device(device)
+        self._joints: dict[bool, JointProgram] = {}
+
+    @cached_property
+    def model(self) -> Model:
+        """The user's model on its data. Raises `ModelError` if `build` raises or returns something else."""
+        data = (
+            None
+            if self.setup.data is None
+            else to_device(load_data(self.setup.data), self.dtype, self.device)
+        )
+        build = self.setup.build.load()
+        with model_context(self.dtype, self.device):
+            return call_build(build, data, self.setup.build.file)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The model's coordinates."""
+        model = self.model
+        with model_context(self.dtype, self.device):
+            return make_layout(model)
+
+    def joint(self, jacobian: bool = True) -> JointProgram:
+        """The traced log joint, with or without the Jacobian of the map to the model's space."""
+        if jacobian not in self._joints:
+            density = Density(self.model, self.layout, jacobian=jacobian)
+            self._joints[jacobian] = trace_joint(density, dtype=self.dtype, device=self.device)
+        return self._joints[jacobian]
+
+    def log_density(self) -> float:
+        """The log joint where guides start. Raises `ModelError` if the model fails there."""
+        density, flat = Density(self.model, self.layout), self.start
+        try:
+            with model_context(self.dtype, self.device), torch.no_grad():
+                return float(density(flat))
+        except SpecError:
+            raise
+        except Exception as error:
+            where = place_of_fault(error, self.setup.build.file)
+            what = f"the model fails in {str(self.dtype).removeprefix('torch.')} at its prior median: {one_line(error)}"
+            raise ModelError(what + where, key="model") from error
+
+    @property
+    def start(self) -> torch.Tensor:
+        """Where guides start: coordinates near the prior's median and the params' first values, `(D,)`."""
+        return torch.cat((self.layout.loc, self.layout.eta)).to(self.device, self.dtype)
+
+    @cached_property
+    def constrain(self) -> Constrain:
+        """The map from coordinates to the values of the queries."""
+        return make_constrain(Density(self.model, self.layout), self.start)
+
+
+def call_build(build: Build, data: Mapping[str, Any] | None, file: str | None) -> Model:
+    """`build(data)`, or `build()` where it takes nothing; without data it gets an empty dict.
+
+    Raises `ModelError` if it raises or returns no `Model`.
+    """
+    takes_data = _takes_data(build)
+    if data and not takes_data:
+        raise ModelError(
+            "build takes no argument, and there are data for it; write def build(data)",
+            path=file,
+            key="model",
+        )
+    try:
+        arguments = (data or {},) if takes_data else ()
+        model = build(*arguments)
+    except SpecError as error:
+        raise type(error)(
+            error.message, path=error.path or file, key=error.key or "model", allowed=error.allowed
+        ) from error
+    except Exception as error:
+        what = f"{getattr(build, '__name__', 'build')} raised {one_line(error)}{place_of_fault(error, file)}"
+        if isinstance(error, KeyError) and data is not None:
+            what += f"; the data hold {', '.join(data) or 'nothing'}"
+        raise ModelError(what, path=file, key="model") from error
+    if not isinstance(model, Model):
+        raise ModelError(
+            f"build returned {type(model).__name__}; it must return Model(queries, observations)",
+            path=file,
+            key="model",
+        )
+    return model
+
+
+def _takes_data(build: Build) -> bool:
+    """Whether `build` has a positional argument."""
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)

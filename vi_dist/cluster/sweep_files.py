@@ -1,0 +1,169 @@
+"""A sweep's directory: everything of it that outlives the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from vi_dist.cluster.observer import Observer
+from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.task import CURVES as METRICS
+from vi_dist.cluster.task import Array, Chunk
+from vi_dist.report.sweep_directory import (
+    CURVES,
+    GUIDES,
+    LEADERBOARD,
+    PLAN,
+    SPEC,
+    SPOOL,
+    STATES,
+    SUMMARY,
+    Summary,
+)
+from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.plan import Pack
+
+MODEL_PREFIX = "model."
+"""Before the names of the model's own params, where they stand beside the guide's."""
+
+
+class SweepFiles(Observer):
+    """The files of one sweep; every file is replaced whole, so that a crash leaves no half of one.
+
+    Args:
+        directory: the sweep's own.
+        keys: of its configurations, in order.
+    """
+
+    def __init__(self, directory: Path, keys: Sequence[str]) -> None:
+        self.directory, self.keys = directory, list(keys)
+        for folder in (GUIDES, STATES, SPOOL):
+            (directory / folder).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def spool(self) -> Path:
+        """Where the tracker keeps its records."""
+        return self.directory / SPOOL
+
+    @classmethod
+    def create(cls, output_dir: Path, name: str, keys: Sequence[str]) -> SweepFiles:
+        """A new directory for a sweep of that name."""
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        return cls(output_dir / f"{name.replace(' ', '_')}-{stamp}-{uuid.uuid4().hex[:4]}", keys)
+
+    def write_plan(self, configurations: Sequence[Configuration], packs: Sequence[Pack], spec: str) -> None:
+        """Keep what the sweep is: its spec with every default, its configurations and how they are packed."""
+        replace_file(self.directory / SPEC, spec.encode())
+        plan = {
+            "configurations": {key: c.to_dict() for key, c in zip(self.keys, configurations, strict=True)},
+            "packs": [pack.to_dict() for pack in packs],
+        }
+        replace_file(self.directory / PLAN, json.dumps(plan, indent=1).encode())
+
+    def chunk_done(self, run: PackRun, chunk: Chunk) -> None:
+        """Keep the pack's state, from which it can go on."""
+        replace_file(self._state(run), chunk.state)
+
+    def pack_ended(self, run: PackRun) -> None:
+        """Keep the guides; the state of a pack that was not interrupted is needed no more."""
+        assert run.outcomes is not None
+        for member, outcome in zip(run.members, run.outcomes, strict=True):
+            if outcome.leaves:
+                params = joined_params(outcome.leaves, outcome.model_params)
+                tensors = {name: tensor.contiguous() for name, tensor in params.items()}
+                replace_file(self.guide(self.keys[member]), save(tensors))
+        if all(outcome.status != "interrupted" for outcome in run.outcomes):
+            self._state(run).unlink(missing_ok=True)
+
+    def guide(self, key: str) -> Path:
+        """Where a configuration's params are."""
+        return guide_file(self.directory, key)
+
+    def write_leaderboard(self, frame: pd.DataFrame) -> Path:
+        """Keep the leaderboard."""
+        return replace_table(self.directory / LEADERBOARD, pa.Table.from_pandas(frame, preserve_index=False))
+
+    def write_curves(self, curves: Mapping[str, Mapping[str, Array]]) -> Path:
+        """Keep the whole curves of every configuration, long."""
+        return replace_table(self.directory / CURVES, curve_table(curves))
+
+    def write_summary(self, summary: Summary) -> None:
+        """Keep how the sweep went."""
+        replace_file(self.directory / SUMMARY, summary.to_json().encode())
+
+    def _state(self, run: PackRun) -> Path:
+        return self.directory / STATES / f"{run.task.index}.safetensors"
+
+
+def joined_params(leaves: Mapping[str, Tensor], model_params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A guide's parameters and the model's own in one mapping; the latter's names start with ``model.``."""
+    return {**leaves, **{f"{MODEL_PREFIX}{name}": value for name, value in model_params.items()}}
+
+
+def guide_file(directory: Path, key: str) -> Path:
+    """Where a sweep keeps a configuration's params."""
+    return directory / GUIDES / f"{key}.safetensors"
+
+
+def read_params(directory: Path, key: str) -> dict[str, Tensor]:
+    """A configuration's params as `joined_params` made them; empty if it has none."""
+    file = guide_file(directory, key)
+    return load_file(file) if file.exists() else {}
+
+
+def read_curve(directory: Path, key: str, metric: str) -> Tensor:
+    """One configuration's values of one curve, `(steps,)`."""
+    conditions = [("configuration", "==", key), ("metric", "==", metric)]
+    table = pq.read_table(directory / CURVES, columns=["value"], filters=conditions)
+    return torch.from_numpy(table["value"].to_numpy().copy())
+
+
+def curve_table(curves: Mapping[str, Mapping[str, Array]]) -> pa.Table:
+    """Curves ``{key: {metric: values}}`` as a long table: configuration, step (from 1), metric, value."""
+    pieces = [(key, name, values) for key, named in curves.items() for name, values in named.items()]
+    sizes = [len(values) for _, _, values in pieces]
+    total = np.concatenate([values for _, _, values in pieces]) if pieces else np.zeros(0, np.float32)
+    steps = [np.arange(1, size + 1, dtype=np.int64) for size in sizes]
+    keys, known = list(curves), {key: place for place, key in enumerate(curves)}
+    return pa.table(
+        {
+            "configuration": _coded([known[key] for key, _, _ in pieces], sizes, keys),
+            "step": np.concatenate(steps) if steps else np.zeros(0, np.int64),
+            "metric": _coded([METRICS.index(name) for _, name, _ in pieces], sizes, list(METRICS)),
+            "value": total,
+        }
+    )
+
+
+def _coded(codes: Sequence[int], sizes: Sequence[int], names: Sequence[str]) -> Any:
+    indices = np.repeat(np.asarray(codes, dtype=np.int32), np.asarray(sizes, dtype=np.int64))
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(names, pa.string()))
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write a file so that its name always stands for a whole one."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.write_bytes(content)
+    os.replace(draft, path)
+    return path
+
+
+def replace_table(path: Path, table: pa.Table) -> Path:
+    """Write a Parquet file as `replace_file` does."""
+    draft = path.with_name(f"{path.name}.new")
+    pq.write_table(table, draft)
+    os.replace(draft, path)
+    return path

@@ -1,0 +1,120 @@
+"""The worker: steps and evaluates packs. A plain class; a Ray actor is a few lines around it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import torch
+from torch import Tensor
+
+from vi_dist.cluster.columns import DTYPES
+from vi_dist.cluster.judgement import Judge
+from vi_dist.cluster.memory import peak_bytes
+from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.programs import Programs
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, PackTask, Place, StepKind
+from vi_dist.sweep.configuration import Choice
+from vi_dist.vi.context import threads
+from vi_dist.vi.guides.family import Family
+from vi_dist.vi.pack import PackProgram
+from vi_dist.vi.state import PackState
+
+
+class PackWorker:
+    """Steps packs and evaluates them, one call at a time.
+
+    Every call carries the state that it starts from, so that a call can be repeated here or elsewhere with the same
+    result; what is kept between calls (model, traces, the last program) only saves time.
+
+    Args:
+        setup: the sweep's model, data and evaluation.
+        device: where packs are stepped; evaluation is float64 on the CPU.
+    """
+
+    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
+        self.setup, self.device = setup, torch.device(device)
+        self._models: dict[tuple[torch.dtype, torch.device], PreparedModel] = {}
+        self._judges: dict[Choice, Judge] = {}
+        self._programs = Programs(setup.compile, self.device)
+
+    def place(self) -> Place:
+        """Where this worker runs."""
+        return Place(os.getpid(), socket.gethostname(), str(self.device))
+
+    def advance(self, task: PackTask, state: bytes | None, steps: int) -> Chunk:
+        """Take up to `steps` steps from `state` (None: from the start). Raises `ModelError` for a faulty model."""
+        with threads(self.setup.cpus):
+            started = time.perf_counter()
+            program = self._program_for(task)
+            now = PackState.from_bytes(program.start().to_bytes() if state is None else state, self.device)
+            began, began_ms = time.perf_counter(), _now_ms()
+            after, trajectory = program.advance(now, steps)
+            content = after.to_bytes()
+            seconds = time.perf_counter() - began
+        n = len(task.configurations)
+        recorded = (trajectory.loss, trajectory.elbo, trajectory.grad_norm)
+        return Chunk(
+            state=content,
+            before=_array(now.step)[:n],
+            after=_array(after.step)[:n],
+            skipped=_array(after.skipped)[:n],
+            alive=_array(after.alive)[:n],
+            curves={name: _array(values)[:, :n] for name, values in zip(CURVES, recorded, strict=True)},
+            began_ms=began_ms,
+            ended_ms=_now_ms(),
+            seconds=seconds,
+            preparing=began - started,
+            kind=self._programs.kind,
+        )
+
+    def evaluate(self, task: PackTask, state: bytes) -> Evaluated:
+        """Settle and evaluate every configuration of a pack at `state`, on the noise common to all configurations."""
+        with threads(self.setup.cpus):
+            started = time.perf_counter()
+            program = self._program_for(task)
+            judge = self._judge_for(task.configurations[0].guide, program.family)
+            began = time.perf_counter()
+            now = PackState.from_bytes(state, self.device)
+            leaves = {name: leaf.cpu() for name, leaf in program.leaves(now.params).items()}
+            params = program.model_params(now.params).cpu()
+            outcomes = [
+                judge(
+                    configuration, now, row, {name: leaf[row] for name, leaf in leaves.items()}, params[row]
+                )
+                for row, configuration in enumerate(task.configurations)
+            ]
+            seconds = time.perf_counter() - began
+        return Evaluated(tuple(outcomes), seconds, began - started)
+
+    def describe(self, task: PackTask) -> tuple[StepKind, int]:
+        """How a pack would step and how many bytes a step would take at most, without compiling or stepping."""
+        with threads(self.setup.cpus):
+            prepared = self.model(DTYPES[task.configurations[0].dtype], self.device)
+            kind, graph = self._programs.describe(task, prepared)
+        return kind, 0 if graph is None else peak_bytes(graph)
+
+    def model(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> PreparedModel:
+        """The model in one dtype on one device, prepared once."""
+        key = (dtype, torch.device(device))
+        if key not in self._models:
+            self._models[key] = PreparedModel(self.setup, *key)
+        return self._models[key]
+
+    def _program_for(self, task: PackTask) -> PackProgram:
+        return self._programs.get(task, self.model(DTYPES[task.configurations[0].dtype], self.device))
+
+    def _judge_for(self, guide: Choice, family: Family) -> Judge:
+        if guide not in self._judges:
+            self._judges[guide] = Judge(self.model(torch.float64), family, self.setup.samples)
+        return self._judges[guide]
+
+
+def _array(values: Tensor) -> Array:
+    return values.detach().cpu().numpy()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
