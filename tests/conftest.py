@@ -11,6 +11,7 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     MKL_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
+    MKL_CBWR="AUTO",  # as in every worker: the same bits wherever a row stands in a product
     RAY_USAGE_STATS_ENABLED="0",
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="true",

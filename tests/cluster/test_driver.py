@@ -49,13 +49,17 @@ class Log(Observer):
 
 
 def test_every_pack_comes_to_its_end(toy_setup: MakeSetup, configuration: Configure) -> None:
-    runs = runs_of([configuration(seed=0), configuration(seed=1, steps=10)], [configuration(guide="full_rank")])
+    runs = runs_of(
+        [configuration(seed=0), configuration(seed=1, steps=10)], [configuration(guide="full_rank")]
+    )
     seen: list[Progress] = []
     log = Log()
     driver = Driver(runs, toy_setup(), InlineExecutor(), [log], callback=seen.append, chunk_seconds=0.02)
     driver.run()
     outcomes = [outcome for run in runs for outcome in run.outcomes or ()]
-    assert [(outcome.status, outcome.steps) for outcome in outcomes] == [("finished", n) for n in (30, 10, 30)]
+    assert [(outcome.status, outcome.steps) for outcome in outcomes] == [
+        ("finished", n) for n in (30, 10, 30)
+    ]
     assert [len(curves["train/loss"]) for run in runs for curves in run.curves()] == [30, 10, 30]
     assert [told for told in log.told if told != "chunk"] == ["start 0", "end 0", "start 1", "end 1"]
     last = seen[-1]
@@ -63,7 +67,9 @@ def test_every_pack_comes_to_its_end(toy_setup: MakeSetup, configuration: Config
     assert last.best is not None and last.best[1] == max(outcome.elbo for outcome in outcomes)
     seconds = driver.timings.seconds()
     assert seconds["stepping"] > 0 and seconds["evaluation"] > 0
-    assert sum(value for name, value in seconds.items() if name != "wall") == pytest.approx(seconds["wall"], rel=0.05)
+    assert sum(value for name, value in seconds.items() if name != "wall") == pytest.approx(
+        seconds["wall"], rel=0.05
+    )
 
 
 def test_a_pack_that_raises_takes_no_other_down(toy_setup: MakeSetup, configuration: Configure) -> None:
@@ -76,13 +82,17 @@ def test_a_pack_that_raises_takes_no_other_down(toy_setup: MakeSetup, configurat
     assert finished is not None and finished[0].status == "finished"
 
 
-def test_one_fit_here_and_now_raises_what_the_model_raises(toy_setup: MakeSetup, configuration: Configure) -> None:
+def test_one_fit_here_and_now_raises_what_the_model_raises(
+    toy_setup: MakeSetup, configuration: Configure
+) -> None:
     faulty = configuration(guide={"structured": {"blocks": "nobody"}})
     with pytest.raises(ModelError, match="nobody"):
         Driver(runs_of([faulty]), toy_setup(), InlineExecutor(raises=True)).run()
 
 
-def test_ctrl_c_keeps_what_is_finished_and_ends_the_rest(toy_setup: MakeSetup, configuration: Configure) -> None:
+def test_ctrl_c_keeps_what_is_finished_and_ends_the_rest(
+    toy_setup: MakeSetup, configuration: Configure
+) -> None:
     runs = runs_of([configuration()], [configuration(steps=100_000)], [configuration()])
 
     def interrupt(moment: Progress) -> None:

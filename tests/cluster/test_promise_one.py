@@ -47,7 +47,11 @@ class Result:
 
 
 def run(
-    worker: PackWorker, members: Sequence[Configuration], width: int, kinds: Sequence[Configuration] = (), chunk: int = 30
+    worker: PackWorker,
+    members: Sequence[Configuration],
+    width: int,
+    kinds: Sequence[Configuration] = (),
+    chunk: int = 30,
 ) -> list[Result]:
     """The results of a pack that is stepped in chunks."""
     task = PackTask(0, width, tuple(members), tuple(kinds))
@@ -59,7 +63,10 @@ def run(
     return [
         Result(
             outcome,
-            {n: np.concatenate([c.curves[n][: c.after[row] - c.before[row], row] for c in chunks]) for n in CURVES},
+            {
+                n: np.concatenate([c.curves[n][: c.after[row] - c.before[row], row] for c in chunks])
+                for n in CURVES
+            },
         )
         for row, outcome in enumerate(outcomes)
     ]

@@ -60,7 +60,9 @@ def test_an_actor_killed_in_mid_sweep_changes_nothing(
     killed: list[int] = []
 
     def kill_once(moment: Progress) -> None:
-        busy = [run for run in runs if run.last is not None and run.outcomes is None and run.place is not None]
+        busy = [
+            run for run in runs if run.last is not None and run.outcomes is None and run.place is not None
+        ]
         if busy and not killed:
             assert busy[0].place is not None
             killed.append(busy[0].task.index)
@@ -86,7 +88,9 @@ def test_a_model_that_kills_its_actors_is_given_up(
     assert f"{ATTEMPTS} workers died" in outcome.reason
 
 
-def test_a_build_of_this_very_module_travels(local_ray: str, toy_setup: MakeSetup, configuration: Configure) -> None:
+def test_a_build_of_this_very_module_travels(
+    local_ray: str, toy_setup: MakeSetup, configuration: Configure
+) -> None:
     scale = 2.0  # a closure, as a notebook's build has
 
     def build(data: dict[str, object]) -> object:
@@ -107,7 +111,9 @@ def test_a_build_of_this_very_module_travels(local_ray: str, toy_setup: MakeSetu
     assert_same(there, here)
 
 
-def test_an_exception_in_an_actor_is_a_reason(local_ray: str, toy_setup: MakeSetup, configuration: Configure) -> None:
+def test_an_exception_in_an_actor_is_a_reason(
+    local_ray: str, toy_setup: MakeSetup, configuration: Configure
+) -> None:
     runs = [PackRun(PackTask(0, 1, (configuration(),)), (0,))]
     Driver(runs, toy_setup("build_failing"), RayExecutor()).run()
     assert runs[0].outcomes is not None

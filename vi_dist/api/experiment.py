@@ -85,6 +85,8 @@ class Experiment:
         seed: int = 0,
         schedule: Choice = "constant",
         samples: int = 4096,
+        compile: str = "auto",  # noqa: A002 - the spec's word
+        compile: str = "auto",  # noqa: A002 - the spec's word
         device: str = "cpu",
         progress: ProgressCallback | None = None,
     ) -> Fit:
@@ -93,7 +95,9 @@ class Experiment:
         Choices are names or ``{name: {argument: value}}``; `samples` are the draws of the evaluation. What the model
         raises comes through as it is. Raises `SpecError` for bad input.
         """
+        from vi_dist.api.checks import as_arrays
         from vi_dist.api.fitting import fit_one
+        from vi_dist.cluster.setup import Setup
 
         values = {
             "guide": guide,
@@ -106,9 +110,8 @@ class Experiment:
             "seed": seed,
             "schedule": schedule,
         }
-        return fit_one(
-            self._build, self._data, values, self._dtype, samples=samples, device=device, progress=progress
-        )
+        setup = Setup(self._build, as_arrays(self._data), samples, compile=compile)
+        return fit_one(setup, values, self._dtype, device, progress)
 
     def sweep(
         self,

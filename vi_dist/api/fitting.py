@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from vi_dist.api.catalogue import catalogue
-from vi_dist.api.checks import as_arrays, check
+from vi_dist.api.checks import check
 from vi_dist.api.fit import Fit, make_fit
 from vi_dist.api.rows import row_of
-from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.pack_run import PackRun
@@ -23,28 +22,20 @@ from vi_dist.sweep.space import resolve_one
 
 
 def fit_one(
-    build: BuildSource,
-    data: object,
-    values: Mapping[str, Any],
-    dtype: str,
-    *,
-    samples: int,
-    device: str,
-    progress: ProgressCallback | None,
+    setup: Setup, values: Mapping[str, Any], dtype: str, device: str, progress: ProgressCallback | None
 ) -> Fit:
     """Fit one configuration; see `Experiment.fit`. Raises `KeyboardInterrupt` on Ctrl-C: half a fit is none."""
-    configuration = resolve_one(values, catalogue(), dtype)
-    setup = Setup(build, as_arrays(data), samples)
+    resolve_one(values, catalogue(), dtype)
     checked = check(setup, dtype)
-    resolve_one(values, catalogue(checked.layout), dtype)
-    run = PackRun(PackTask(0, 1, (configuration,)), (0,))
+    configuration = resolve_one(values, catalogue(checked.layout), dtype)
+    run = PackRun(PackTask(0, 1, (configuration,), program_steps=configuration.steps), (0,))
     driver = Driver([run], setup, InlineExecutor(device, raises=True), callback=progress)
     driver.run()
     if driver.interrupted:
         raise KeyboardInterrupt
     assert run.outcomes is not None
     (outcome,), (curves,) = run.outcomes, run.curves()
-    key = configuration.key(checked.data_digest, build.version())
+    key = configuration.key(checked.data_digest, setup.build.version())
     return make_fit(
         key,
         configuration.to_dict(),

@@ -187,13 +187,12 @@ class Driver:
         """Take what is on its way, then end what is open."""
         self.interrupted = True
         deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline:
+        while self.executor.concurrent and time.monotonic() < deadline:
             waiting = [handle for handle, (_, run) in self._calls.items() if run is not None]
-            done = self.executor.drain(waiting, POLL_SECONDS) if waiting else []
-            for handle in done:
-                self._receive(handle, more=False)
-            if len(done) == len(waiting):
+            if not waiting:
                 break
+            for handle in self.executor.wait(waiting, POLL_SECONDS):
+                self._receive(handle, more=False)
         for run in self.runs:
             if run.outcomes is None:
                 started = (

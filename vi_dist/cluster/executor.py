@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from vi_dist.cluster.setup import Setup
 
@@ -24,7 +24,12 @@ class Executor(ABC):
     """Runs calls on workers, each worker one call at a time.
 
     The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, and `close`.
+
+    Attributes:
+        concurrent: whether calls are under way once submitted, rather than when they are waited for.
     """
+
+    concurrent: ClassVar[bool] = True
 
     def prepare(self) -> None:
         """Begin what takes time and needs no model, and return at once."""
@@ -41,10 +46,6 @@ class Executor(ABC):
     @abstractmethod
     def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
         """Those of the handles whose results are there, at least one unless `timeout` seconds pass."""
-
-    def drain(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
-        """As `wait`, for calls that are under way; one that has not begun is not begun."""
-        return self.wait(handles, timeout)
 
     @abstractmethod
     def result(self, handle: Handle) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError
 from vi_dist.cluster.setup import Setup
@@ -26,6 +26,8 @@ class InlineExecutor(Executor):
         device: where packs are stepped.
         raises: let an exception of a pack through as it is, instead of reporting the pack as failed.
     """
+
+    concurrent: ClassVar[bool] = False
 
     def __init__(self, device: str = "cpu", raises: bool = False) -> None:
         self.device, self.raises = device, raises
@@ -49,9 +51,6 @@ class InlineExecutor(Executor):
                 raise
             self._results[call] = error
         return [call]
-
-    def drain(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
-        return []
 
     def result(self, handle: Handle) -> Any:
         result = self._results.pop(handle)

@@ -76,5 +76,7 @@ class Programs:
 
 def _kinds(task: PackTask) -> _Kinds:
     """What the pack's program knows beside its columns' numbers: divergences, estimators, schedules."""
-    known = ((c.divergence.name, c.estimator.name, c.schedule.name) for c in (*task.kinds, *task.configurations))
+    known = (
+        (c.divergence.name, c.estimator.name, c.schedule.name) for c in (*task.kinds, *task.configurations)
+    )
     return tuple(dict.fromkeys(known))

@@ -57,6 +57,7 @@ class RayExecutor(Executor):
     ) -> None:
         self.address, self.max_actors, self.cpus, self.gpus = address, max_actors, cpus, gpus
         self._session: _LocalRay | None = None
+        self._connected = False
         self._actors: list[Any] = []
         self._setup: Any = None
 
@@ -65,11 +66,9 @@ class RayExecutor(Executor):
 
         Raises `SpecError` if the cluster of a given address is not there.
         """
-        if ray.is_initialized():
-            return
         if self.address:
             _knock(self.address)
-        elif self._session is None and self._existing() is None:
+        elif not ray.is_initialized() and self._session is None and self._existing() is None:
             self._session = _LocalRay()
 
     def open(self, setup: Setup, packs: int) -> int:
@@ -110,6 +109,9 @@ class RayExecutor(Executor):
         if self._session is not None:
             self._session.close()
             self._session = None
+        if self._connected:
+            ray.shutdown()
+            self._connected = False
 
     def missing(self) -> str:
         there, free = ray.cluster_resources(), ray.available_resources()
@@ -138,6 +140,7 @@ class RayExecutor(Executor):
         except (ConnectionError, ValueError, RuntimeError) as error:
             first = str(error).strip().split("\n")[0]
             raise SpecError(f"no Ray cluster answers at {address!r}: {first}", key="address") from error
+        self._connected = True
 
     def _capacity(self) -> int:
         """How many actors the cluster's resources hold, at least one: a missing resource is waited for."""
@@ -206,7 +209,8 @@ class _LocalRay:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            # "local", or Ray would take any cluster that it finds on this machine for ours.
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:
             self._fault = error
         self._ready.set()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vi_dist.sweep.configuration import Choice, Configuration
 
 _FULL = 64
-_SMALL = 8
+_SMALLER = (1, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,9 @@ def program(configuration: Configuration) -> Program:
 
 
 def width_class(columns: int) -> int:
-    """The padded width of a pack: 1, 8, or the next multiple of 64.
+    """The padded width of a pack: 1, 8, 16, 32, or the next multiple of 64.
 
     Few classes mean few compiled programs, and within one class a column's result is bitwise the same
     whatever its neighbours.
     """
-    if columns == 1:
-        return 1
-    return _SMALL if columns <= _SMALL else -(-columns // _FULL) * _FULL
+    return next((width for width in _SMALLER if columns <= width), -(-columns // _FULL) * _FULL)

@@ -154,7 +154,8 @@ class PackProgram:
                 for eps in noise:
                     *tensors, loss, elbo, norm = self._run(*tensors, eps, *self._constants)
                     rows.append((loss, elbo, norm))
-        loss, elbo, norm = (torch.stack(part) for part in zip(*rows, strict=True))
+        nothing = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
+        loss, elbo, norm = map(torch.stack, zip(*rows, strict=True)) if rows else (nothing,) * 3
         return PackState(*tensors), Trajectory(loss, elbo, norm)
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -250,7 +251,8 @@ class PackProgram:
         rows = taken[:, None]
         streak = torch.where(finite, torch.zeros_like(state.streak), state.streak + 1)
         seen = log_mean_exp(l)
-        moved = state.shift + SHIFT_RATE * (seen - state.shift)
+        # Averaged as numbers, not as logs: e^shift is then an unbiased estimate of Z, and rises with it at once.
+        moved = torch.logaddexp(state.shift + math.log1p(-SHIFT_RATE), seen + math.log(SHIFT_RATE))
         nan = torch.full_like(loss, math.nan)
         return (
             torch.where(rows, params, state.params),

@@ -25,8 +25,10 @@ from vi_dist.vi.noise import NoiseSpace
 _LAST, _NEAR_IDENTITY = 0.03, 0.1
 # Groups of coordinates that an autoregressive layer tells apart at most; its inverse takes as many passes.
 _GROUPS = 16
+# Where layers tell more than two groups apart, the Jacobian of up to so many coordinates a group beats the inverse.
+_DENSE = 3
 
-Build = Callable[[int], torch.nn.Module]
+Build = Callable[[int, int], torch.nn.Module]
 
 
 class Flow(Family):
@@ -39,14 +41,17 @@ class Flow(Family):
 
     Args:
         space: the coordinates.
-        build: the zuko transform for a number of coordinates.
+        groups: groups of coordinates that a layer tells apart.
+        build: the zuko transform for a number of coordinates and of groups.
     """
 
-    def __init__(self, space: NoiseSpace, build: Build) -> None:
+    def __init__(self, space: NoiseSpace, groups: int, build: Build) -> None:
         super().__init__(space)
+        groups = groups or min(space.size, _GROUPS)
+        self._dense = groups > 2 and space.size <= _DENSE * groups
         self._affine = FullRank(space)
         with fixed_seed():
-            self._module = _Directed(build(space.size))
+            self._module = _Directed(build(space.size, groups))
         self._shapes = {name: tuple(leaf.shape) for name, leaf in self._module.named_parameters()}
         self._gains = _gains(self._shapes)
 
@@ -64,6 +69,8 @@ class Flow(Family):
         return -0.5 * (e * e).sum(-1) - log_slope - constant[:, None]
 
     def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._dense:
+            return super().density_of_draw(leaves, noise, z)
         # From the noise nothing needs inverting: log q(z(e)) has a gradient in e, and that in z is J^-T times it, J the
         # Jacobian of T, row by row from as many copies of e ("path gradients", Vaitl et al., arXiv 2206.09016).
         c, s, d = noise.shape
@@ -147,32 +154,29 @@ def maf(space: NoiseSpace, transforms: int = 3, hidden: int = 32, groups: int = 
         space: the coordinates.
         transforms: number of layers, each with the coordinates in the other order.
         hidden: width of the two hidden layers of each network.
-        groups: a layer tells so many groups of coordinates apart, 0: as many as there are, 16 at most. The density
-            costs one pass of the network for each.
+        groups: groups of coordinates that a layer tells apart; 0: as many as there are, 16 at most.
     """
-    return Flow(space, partial(_autoregressive, "MAF", transforms, hidden, groups or min(space.size, _GROUPS), {}))
+    return Flow(space, groups, partial(_transform, "MAF", transforms, hidden, {}))
 
 
 def realnvp(space: NoiseSpace, transforms: int = 3, hidden: int = 32) -> Flow:
-    """Affine coupling layers: one half of the coordinates moves by what the other half says (Dinh et al., 1605.08803).
+    """Affine coupling layers: half of the coordinates moves by what the others say (Dinh et al., arXiv 1605.08803).
 
     Arguments as for `maf`; a coupling layer is an autoregressive one of two groups.
     """
-    return Flow(space, partial(_autoregressive, "MAF", transforms, hidden, 2, {}))
+    return Flow(space, 2, partial(_transform, "MAF", transforms, hidden, {}))
 
 
-def nsf(space: NoiseSpace, transforms: int = 3, hidden: int = 32, bins: int = 8, groups: int = 2) -> Flow:
+def nsf(space: NoiseSpace, transforms: int = 2, hidden: int = 32, bins: int = 8, groups: int = 2) -> Flow:
     """Rational-quadratic spline layers on [-5, 5] in place of affine ones (Durkan et al., arXiv 1906.04032).
 
     Arguments as for `maf`, coupling layers by default, and the number of `bins` of each spline.
     """
-    return Flow(
-        space, partial(_autoregressive, "NSF", transforms, hidden, groups or min(space.size, _GROUPS), {"bins": bins})
-    )
+    return Flow(space, groups, partial(_transform, "NSF", transforms, hidden, {"bins": bins}))
 
 
-def _autoregressive(
-    kind: str, transforms: int, hidden: int, groups: int, arguments: dict[str, int], size: int
+def _transform(
+    kind: str, transforms: int, hidden: int, arguments: dict[str, int], size: int, groups: int
 ) -> torch.nn.Module:
     """The transform of a zuko flow; raises `ModelError` where zuko is not installed."""
     try:

@@ -23,12 +23,15 @@ def _count(default: int, description: str, low: int = 1) -> Argument:
     return Argument(int, default, low=low, description=description)
 
 
-_LAYERS = {
-    "transforms": _count(3, "number of layers"),
-    "hidden": _count(32, "width of the two hidden layers of each network"),
-}
+def _layers(transforms: int) -> dict[str, Argument]:
+    return {
+        "transforms": _count(transforms, "number of layers"),
+        "hidden": _count(32, "width of the two hidden layers of each network"),
+    }
+
+
 _FULL = Argument(bool, False, description="full-rank scales in place of independent ones")
-_GROUPS = "groups of coordinates that a layer tells apart: 2 is coupling, 0 all (16 at most); log q takes a pass each"
+_GROUPS = "groups of coordinates that a layer tells apart: 2 is coupling, 0 all (16 at most)"
 
 GUIDES: dict[str, Entry] = {
     entry.name: entry
@@ -63,18 +66,18 @@ GUIDES: dict[str, Entry] = {
             {"components": _count(2, "number of Gaussians"), "full_rank": _FULL},
         ),
         Entry("laplace", "Gaussian by the curvature at the mode (Laplace)", Laplace, traits=_POINT),
-        Entry("realnvp", "flow of affine coupling layers on a full-rank Gaussian", realnvp, _LAYERS),
+        Entry("realnvp", "flow of affine coupling layers on a full-rank Gaussian", realnvp, _layers(3)),
         Entry(
             "maf",
             "flow of affine autoregressive layers on a full-rank Gaussian",
             maf,
-            {**_LAYERS, "groups": _count(0, _GROUPS, low=0)},
+            {**_layers(3), "groups": _count(0, _GROUPS, low=0)},
         ),
         Entry(
             "nsf",
             "flow of spline layers on a full-rank Gaussian",
             nsf,
-            {**_LAYERS, "bins": _count(8, "pieces of each spline", low=2), "groups": _count(2, _GROUPS, low=0)},
+            {**_layers(2), "bins": _count(8, "pieces of each spline", low=2), "groups": _count(2, _GROUPS, low=0)},
         ),
         Entry("delta", "point estimate: the mode in the model's own space (MAP)", DeltaFamily, traits=_POINT),
     )
