@@ -29,7 +29,11 @@ from vi_dist.vi.table import REQUIRED
 
 F64 = torch.float64
 ALPHAS = (-1.0, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
-ARGUMENTS = {"amari": [{"alpha": alpha} for alpha in ALPHAS]}
+ARGUMENTS: dict[str, list[dict[str, Any]]] = {
+    "amari": [{"alpha": alpha} for alpha in ALPHAS],
+    "dual": [{"of": of} for of in ("kl_forward", "pearson_chi2", "neyman_chi2", "modified_gan", "triangular")],
+    "symmetrised": [{"of": of} for of in ("kl_reverse", "pearson_chi2", "neyman_chi2", "modified_gan")],
+}
 
 log, exp, sqrt = mpmath.log, mpmath.exp, mpmath.sqrt
 
@@ -57,6 +61,8 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
     "triangular": lambda u: (u - 1) ** 2 / (u + 1),
     "arithmetic_geometric": lambda u: (1 + u) * log((1 + u) / (2 * sqrt(u))) + (1 + u) * log(2),
     "modified_gan": lambda u: log(1 + 1 / u),
+    "dual": lambda u, of: u * TEXTBOOK[of](1 / u),
+    "symmetrised": lambda u, of: (TEXTBOOK[of](u) + u * TEXTBOOK[of](1 / u)) / 2,
 }
 
 
@@ -142,6 +148,8 @@ def test_e_q_of_g_is_the_divergence_of_two_normals(name: str, arguments: dict[st
         "neyman_chi2": moment - 1,
         "squared_hellinger": 2 - 2 * moment,
     }
+    if name == "dual":
+        closed["dual"] = reverse if power == 0 else moment - 1
     if name == "amari":
         closed["amari"] = {0.0: reverse, 1.0: forward}.get(power) or (moment - 1) / (power * (power - 1))
     assert value == pytest.approx(closed[name], rel=1e-9)

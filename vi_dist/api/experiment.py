@@ -86,7 +86,6 @@ class Experiment:
         schedule: Choice = "constant",
         samples: int = 4096,
         compile: str = "auto",  # noqa: A002 - the spec's word
-        compile: str = "auto",  # noqa: A002 - the spec's word
         device: str = "cpu",
         progress: ProgressCallback | None = None,
     ) -> Fit:

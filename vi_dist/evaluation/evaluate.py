@@ -63,7 +63,8 @@ class Evaluator:
                 z = self.family.draw(leaves, noise)
                 rows = torch.cat((z, params[:, None].expand(-1, count, -1)), -1)
                 own = self.joint.value(rows.reshape(-1, rows.shape[-1])).reshape(columns, count)
-                parts.append(own - self.family.log_prob(leaves, z))
+                # From the noise: inverting a badly conditioned guide for its own draws would invent an ELBO.
+                parts.append(own - self.family.density_of_draw(leaves, noise, z)[0])
         return torch.cat(parts, 1)
 
     def __call__(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> list[Evaluation]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus as _softplus
 
+from vi_dist.errors import SpecError
 from vi_dist.vi.table import Argument, Entry
 
 
@@ -100,6 +102,71 @@ def amari(alpha: float) -> Divergence:
     return Divergence("amari", _amari, (alpha,), power_of=lambda a: a)
 
 
+# Duals in closed form, where e^l g(-l) would be inf * 0 far from l = 0; a divergence that is missing is its own dual.
+_DUALS = {
+    "kl_reverse": kl_forward,
+    "kl_forward": kl_reverse,
+    "pearson_chi2": Divergence(
+        "dual(pearson_chi2)", lambda l: -torch.expm1(l) * torch.expm1(-l), power_of=lambda: -1.0
+    ),
+    "neyman_chi2": Divergence(
+        "dual(neyman_chi2)", lambda l: torch.exp(l) * torch.expm1(l), power_of=lambda: 2.0
+    ),
+    "modified_gan": Divergence("dual(modified_gan)", lambda l: torch.exp(l) * softplus(l)),
+}
+
+_SYMMETRISED = {
+    "kl_reverse": jeffreys,
+    "kl_forward": jeffreys,
+    "pearson_chi2": Divergence("symmetrised(pearson_chi2)", lambda l: torch.expm1(l) * torch.sinh(l)),
+}
+
+
+@cache
+def dual(of: str | Callable[[Tensor], Tensor]) -> Divergence:
+    """The divergence with p and q exchanged, g*(l) = e^l g(-l): in closed form for every divergence with a name.
+
+    `of` is a name in `DIVERGENCES` or a divergence; `amari(alpha)` gives `amari(1 - alpha)`, and a user's own function
+    the literal form. Raises `SpecError` for a name that is none or needs arguments.
+
+    >>> dual("kl_reverse").name
+    'kl_forward'
+    """
+    known = _named(of, "dual")
+    if known.function is _amari:
+        return amari(1 - known.arguments[0])
+    if known.name in DIVERGENCES:
+        return _DUALS.get(known.name, known)
+    return Divergence(f"dual({known.name})", lambda l: torch.exp(l) * known(-l), kinked=known.kinked)
+
+
+@cache
+def symmetrised(of: str | Callable[[Tensor], Tensor]) -> Divergence:
+    """The mean of a divergence and its dual, (g + g*) / 2; `of` as in `dual`.
+
+    >>> symmetrised("kl_forward").name
+    'jeffreys'
+    """
+    known = _named(of, "symmetrised")
+    other = dual(known)
+    if other is known or known.name in _SYMMETRISED:
+        return _SYMMETRISED.get(known.name, known)
+    name = f"symmetrised({known.name})"
+    return Divergence(name, lambda l: 0.5 * (known(l) + other(l)), kinked=known.kinked)
+
+
+def _named(of: str | Callable[[Tensor], Tensor], entry: str) -> Divergence:
+    """The divergence that an argument `of` means."""
+    if not isinstance(of, str):
+        return as_divergence(of)
+    names = [name for name, known in DIVERGENCES.items() if not known.arguments]
+    if of not in names:
+        cure = "; the dual of amari(alpha) is amari(1 - alpha)" if of == "amari" else ""
+        raise SpecError(f"{entry} of {of!r}, which is no divergence without arguments{cure}", key="of", allowed=names)
+    made: Divergence = DIVERGENCES[of].make()
+    return made
+
+
 def _constant(divergence: Divergence) -> Callable[[], Divergence]:
     return lambda: divergence
 
@@ -129,6 +196,18 @@ DIVERGENCES: dict[str, Entry] = {
         Entry("triangular", "triangular discrimination", _constant(triangular)),
         Entry("arithmetic_geometric", "arithmetic-geometric mean", _constant(arithmetic_geometric)),
         Entry("modified_gan", "the GAN generator's objective", _constant(modified_gan)),
+        Entry(
+            "dual",
+            "another divergence with p and q exchanged",
+            dual,
+            {"of": Argument(str, description="its name, for example pearson_chi2")},
+        ),
+        Entry(
+            "symmetrised",
+            "the mean of another divergence and its dual",
+            symmetrised,
+            {"of": Argument(str, description="its name, for example pearson_chi2")},
+        ),
     )
 }
 
