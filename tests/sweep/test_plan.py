@@ -70,7 +70,8 @@ def test_a_plan_travels_as_json(found: list[Configuration]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "width"), [(1, 1), (2, 8), (8, 8), (9, 16), (17, 32), (33, 64), (64, 64), (65, 128), (128, 128), (129, 192)]
+    ("columns", "width"),
+    [(1, 1), (2, 8), (8, 8), (9, 16), (17, 32), (33, 64), (64, 64), (65, 128), (128, 128), (129, 192)],
 )
 def test_width_classes(columns: int, width: int) -> None:
     assert width_class(columns) == width

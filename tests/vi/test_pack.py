@@ -565,21 +565,25 @@ def test_the_shift_reaches_the_log_evidence(engine: Make, column: Make) -> None:
     program = engine(lambda: normal_normal(2.0)).program(columns, samples=16)
     state, _ = program.advance(program.start(), 400)
     log_evidence = -0.25 * 2.0**2 - 0.5 * math.log(4 * math.pi)
-    assert state.shift.tolist() == pytest.approx([log_evidence] * 4, abs=0.02)
+    assert state.shift.tolist() == pytest.approx([log_evidence] * 4, abs=0.04)
     leaves = program.leaves(state.params)
-    assert leaves["loc"][:, 0].tolist() == pytest.approx([1.0] * 4, abs=0.02)
+    assert leaves["loc"][:, 0].tolist() == pytest.approx([1.0] * 4, abs=0.04)
     deviation = torch.nn.functional.softplus(leaves["raw_scale"][:, 0])
-    assert deviation.tolist() == pytest.approx([math.sqrt(0.5)] * 4, abs=0.02)
+    assert deviation.tolist() == pytest.approx([math.sqrt(0.5)] * 4, abs=0.04)
 
 
 # -- oracles -----------------------------------------------------------------------------------------------------------
 
 
-def at_the_posterior(program: PackProgram, mean: float, deviation: float) -> PackState:
-    raw = math.log(math.expm1(deviation))
-    return replace(
-        program.start(), params=torch.tensor([[mean, raw]], dtype=F64).expand(program.width, -1).clone()
-    )
+def with_scale(program: PackProgram, deviation: float, mean: float | None = None) -> PackState:
+    """The first state, its mean-field guides given this standard deviation, and this mean if there is one."""
+    state = program.start()
+    params = state.params.clone()
+    size = params.shape[1] // 2
+    params[:, size:] = math.log(math.expm1(deviation))
+    if mean is not None:
+        params[:, :size] = mean
+    return replace(state, params=params)
 
 
 def test_at_q_equal_p_stl_and_score_have_no_variance_and_reparam_has(engine: Make, column: Make) -> None:

@@ -42,9 +42,17 @@ def refilled(engine: Callable, column: Callable) -> tuple[PackProgram, PackProgr
     after, trajectory = pack.advance(state, 30)
     undisturbed, _ = alone.advance(alone.start(), 50)
     of_new, curve = fresh.advance(fresh.start(), 30)
-    return pack, alone, {
-        "after": after, "undisturbed": undisturbed, "new": of_new, "curve": curve, "trajectory": trajectory,
-    }
+    return (
+        pack,
+        alone,
+        {
+            "after": after,
+            "undisturbed": undisturbed,
+            "new": of_new,
+            "curve": curve,
+            "trajectory": trajectory,
+        },
+    )
 
 
 def test_neighbours_of_a_refilled_column_do_not_change(refilled: tuple) -> None:  # type: ignore[type-arg]

@@ -34,8 +34,9 @@ def moments(draws: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float]]:
     found = {}
     for name, values in draws.items():
         array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-        for index in itertools.product(*map(range, array.shape[1:])):
-            element = array[(slice(None), *index)]
+        columns = array.reshape(array.shape[0], -1)
+        for place, index in enumerate(itertools.product(*map(range, array.shape[1:]))):
+            element = columns[:, place]
             label = f"{name}[{','.join(map(str, index))}]" if index else name
             found[label] = (float(element.mean()), float(element.std(ddof=1)))
     return found

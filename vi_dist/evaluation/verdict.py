@@ -78,7 +78,11 @@ def _judged(khat: float, gap: float, apart: float, threshold: float) -> tuple[st
         )
     return TRUSTWORTHY, (
         f"Trustworthy: k-hat {_number(khat)}, the ELBO {gap:.3f} nats below the importance-weighted bound"
-        + ("." if math.isnan(apart) else f", and the next best configurations within {apart:.2f} standard deviations.")
+        + (
+            "."
+            if math.isnan(apart)
+            else f", and the next best configurations within {apart:.2f} standard deviations."
+        )
     )
 
 

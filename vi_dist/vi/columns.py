@@ -49,7 +49,7 @@ def padded(columns: Sequence[Column], width: int) -> list[Column]:
 
 @dataclass(frozen=True)
 class Group:
-    """The (divergence, estimator) pair that some columns of a program share, arguments apart; one of them as example."""
+    """A (divergence, estimator) pair that columns of a program share, arguments apart; one of them as example."""
 
     example: Column
 

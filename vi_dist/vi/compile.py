@@ -1,4 +1,4 @@
-"""Compiling a step's flat graph with Inductor, ahead of time, into a cache on disk that all processes of a node share."""
+"""Compiling a step's flat graph with Inductor, ahead of time, into a cache on disk that a node's processes share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def decide(mode: str, graph: GraphModule, steps: int) -> Decision:
     if mode == "never":
         return Decision(False, "compile: never")
     if not has_compiler():
-        return Decision(False, "no C++ compiler was found (install g++, or set CXX): the flat graph runs eagerly")
+        return Decision(
+            False, "no C++ compiler was found (install g++, or set CXX): the flat graph runs eagerly"
+        )
     if mode == "always":
         return Decision(True, "compile: always")
     nodes = len(graph.graph.nodes)

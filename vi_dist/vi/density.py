@@ -23,7 +23,7 @@ class FlatWorld(World):
     """
 
     def __init__(self, model: Model, layout: Layout, flat: Tensor) -> None:
-        super().__init__(model.observations, None)
+        super().__init__(model.observations)
         self._flat = flat
         self._sites = {site.variable: site for site in (*layout.latents, *layout.params)}
         self.log_jacobians: list[Tensor] = []

@@ -15,7 +15,11 @@ _aten = torch.ops.aten
 
 
 def _bernoulli_logits(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: int = 1,
 ) -> Tensor:
     """Cross entropy in two kernels; the stock decomposition writes in place and copies when batched."""
     if weight is not None or pos_weight is not None or reduction != 0:
@@ -93,7 +97,7 @@ def _fold_constants(module: GraphModule) -> None:
             values[node] = getattr(module, str(node.target))
         elif node.op == "call_function" and _is_pure(node) and all(n in values for n in node.all_input_nodes):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            values[node] = node.target(*args, **kwargs)
     for number, (node, value) in enumerate(values.items()):
         needed = any(user not in values for user in node.users)
         if node.op == "get_attr" or not needed or not isinstance(value, Tensor):
@@ -125,4 +129,7 @@ def _turn_products(module: GraphModule) -> None:
 
 
 def _is_pure(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded not in node.target.tags
+    return (
+        isinstance(node.target, torch._ops.OpOverload)
+        and torch.Tag.nondeterministic_seeded not in node.target.tags
+    )

@@ -86,16 +86,16 @@ class PackProgram:
 
     def start(self) -> PackState:
         """The state before the first step."""
-        c, on = self.width, {"device": self.device}
+        c, on = self.width, self.device
         flat = torch.cat([v.reshape(-1) for v in self._initial.values()] + [self._eta])
         params = flat.expand(c, -1).clone()
-        zeros = torch.zeros(c, dtype=self.dtype, **on)
-        count = torch.zeros(c, dtype=torch.int64, **on)
-        buffers = torch.zeros(self.optimizer.buffers, *params.shape, dtype=self.dtype, **on)
+        zeros = torch.zeros(c, dtype=self.dtype, device=on)
+        count = torch.zeros(c, dtype=torch.int64, device=on)
+        buffers = torch.zeros(self.optimizer.buffers, *params.shape, dtype=self.dtype, device=on)
         shift = zeros
         if any(column.needs_shift for column in self.columns):
             shift = self._first_shift(params)
-        alive = torch.ones(c, dtype=torch.bool, **on)
+        alive = torch.ones(c, dtype=torch.bool, device=on)
         return PackState(params, buffers, shift, count, count, count, zeros, alive)
 
     def refill(self, state: PackState, columns: Mapping[int, Column]) -> PackState:
@@ -117,7 +117,9 @@ class PackProgram:
 
         return PackState(
             **{
-                field.name: merged(getattr(fresh, field.name), getattr(state, field.name), field.name == "buffers")
+                field.name: merged(
+                    getattr(fresh, field.name), getattr(state, field.name), field.name == "buffers"
+                )
                 for field in fields(PackState)
             }
         )
@@ -144,7 +146,7 @@ class PackProgram:
     def advance(self, state: PackState, steps: int) -> tuple[PackState, Trajectory]:
         """Take up to `steps` steps with every column that is alive and has steps left."""
         rows: list[tuple[Tensor, ...]] = []
-        tensors = state.tensors()
+        tensors: Sequence[Tensor] = state.tensors()
         block = max(1, NOISE_BLOCK // max(1, self.width * self.num_samples * self._noise.size))
         with torch.no_grad():
             for first in range(0, steps, block):
@@ -186,7 +188,9 @@ class PackProgram:
                 self._step = compile_graph(graph, self._example(), cache)
             except Exception as error:  # a compiler can fail in as many ways as there are machines
                 log.warning("compilation failed, the flat graph runs eagerly: %s", error)
-                return Decision(False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly")
+                return Decision(
+                    False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly"
+                )
         return decision
 
     def _example(self) -> tuple[Tensor, ...]:
@@ -229,6 +233,8 @@ class PackProgram:
         with torch.enable_grad():
             leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves(params).items()}
             z = self.family.draw(leaves, eps)
+            # A sample that carries no path weight must not spoil the sum, whatever its slope is: 0 * NaN would.
+            slope = torch.where((path == 0)[..., None], torch.zeros_like(slope), slope)
             surrogate = (path[..., None] * slope * z).sum()
             if self.family.has_density and any(one.example.estimator.uses_score for one in self._groups):
                 surrogate = surrogate + (score * self.family.log_prob(leaves, z.detach())).sum()
@@ -236,7 +242,13 @@ class PackProgram:
         return torch.cat([part.reshape(part.shape[0], -1) for part in parts], -1)
 
     def _update(
-        self, state: PackState, gradient: Tensor, norm: Tensor, loss: Tensor, l: Tensor, clamped: Tensor,
+        self,
+        state: PackState,
+        gradient: Tensor,
+        norm: Tensor,
+        loss: Tensor,
+        l: Tensor,
+        clamped: Tensor,
         known: dict[str, Tensor],
     ) -> tuple[Tensor, ...]:
         active = state.alive & (state.step < known["steps"])
@@ -247,7 +259,9 @@ class PackProgram:
         step = state.step.to(self.dtype)
         rate = known["rate"] * self._schedule_factor(step[:, None], known)
         count = (step - state.skipped.to(self.dtype) + 1)[:, None]
-        params, buffers = self.optimizer.update(state.params, gradient, tuple(state.buffers), rate, count, known)
+        params, buffers = self.optimizer.update(
+            state.params, gradient, tuple(state.buffers), rate, count, known
+        )
         rows = taken[:, None]
         streak = torch.where(finite, torch.zeros_like(state.streak), state.streak + 1)
         seen = log_mean_exp(l)
@@ -272,10 +286,9 @@ class PackProgram:
 
     def _column_tensors(self) -> list[Tensor]:
         """Everything that differs between columns, as tensors; `_names` names the first of them."""
-        on = {"dtype": self.dtype, "device": self.device}
 
         def numbers(values: Sequence[float]) -> Tensor:
-            return torch.tensor(list(values), **on)[:, None]
+            return torch.tensor(list(values), dtype=self.dtype, device=self.device)[:, None]
 
         named = {
             "steps": torch.tensor([c.steps for c in self.columns], device=self.device),
@@ -287,9 +300,13 @@ class PackProgram:
         for name in self.optimizer.coefficients:
             named[name] = numbers([c.coefficients[name] for c in self.columns])
         for schedule in self._schedules:
-            named[schedule] = torch.tensor([[c.schedule[0] == schedule] for c in self.columns], device=self.device)
+            named[schedule] = torch.tensor(
+                [[c.schedule[0] == schedule] for c in self.columns], device=self.device
+            )
             for name, argument in SCHEDULES[schedule].arguments.items():
-                named[f"{schedule}.{name}"] = numbers([c.schedule[1].get(name, argument.default) for c in self.columns])
+                named[f"{schedule}.{name}"] = numbers(
+                    [c.schedule[1].get(name, argument.default) for c in self.columns]
+                )
         self._names = tuple(named)
         example = named["rate"]
         tensors = group_tensors(self.columns, self._groups, example)

@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 BATCH = 1024
 
 
-def draw_flat(
-    family: Family, leaves: Mapping[str, Tensor], params: Tensor, n: int, seed: int = 0
-) -> Tensor:
+def draw_flat(family: Family, leaves: Mapping[str, Tensor], params: Tensor, n: int, seed: int = 0) -> Tensor:
     """n draws `(n, D)` of one guide's coordinates, followed by the model's params; draw k depends on seed and k only.
 
     Leaves and params `(p,)` come without a leading axis of configurations.
@@ -64,7 +62,7 @@ def make_constrain(density: Density, flat: Tensor) -> Constrain:
     try:
         with model_context(flat.dtype, flat.device):
             # A plain function: tracing counts the self of a bound method among the inputs.
-            graph = trace(lambda row: density.constrain(row), flat)
+            graph = trace(lambda row: density.constrain(row), flat)  # noqa: PLW0108
         moved = flat + 0.25
         traced, plain = constrain_rows(graph, moved[None]), one(moved)
         if all(torch.allclose(traced[name][0], plain[name], rtol=1e-3, equal_nan=True) for name in plain):

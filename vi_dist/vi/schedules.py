@@ -37,12 +37,19 @@ SCHEDULES: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("constant", "the learning rate as it is", lambda: _constant),
-        Entry("cosine", "half a cosine down to `final` times the rate", lambda: _cosine, {"final": _part(0.0)}),
         Entry(
-            "exponential", "geometric decay to `final` times the rate", lambda: _exponential, {"final": _part(0.01)}
+            "cosine", "half a cosine down to `final` times the rate", lambda: _cosine, {"final": _part(0.0)}
         ),
         Entry(
-            "warm_up", "linear over the first `fraction` of the steps, then constant", lambda: _warm_up,
+            "exponential",
+            "geometric decay to `final` times the rate",
+            lambda: _exponential,
+            {"final": _part(0.01)},
+        ),
+        Entry(
+            "warm_up",
+            "linear over the first `fraction` of the steps, then constant",
+            lambda: _warm_up,
             {"fraction": _part(0.1)},
         ),
     )

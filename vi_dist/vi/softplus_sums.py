@@ -46,7 +46,8 @@ class _SumSoftplus(torch.autograd.Function):
 
 def sum_softplus(x: Tensor) -> Tensor:
     """Sum of log(1 + e^x) over all elements, a scalar."""
-    return _SumSoftplus.apply(x.reshape(-1))  # type: ignore[no-any-return]
+    made: Tensor = _SumSoftplus.apply(x.reshape(-1))  # type: ignore[no-untyped-call]
+    return made
 
 
 def group_softplus_sums(module: GraphModule) -> None:
@@ -89,7 +90,9 @@ def _linear_terms(node: Any, sign: int, shape: Any) -> Any:
         if node.target is _aten.neg.default:
             yield from _linear_terms(node.args[0], -sign, shape)
             return
-        if node.target in (_aten.add.Tensor, _aten.sub.Tensor) and all(_shape(arg) == shape for arg in node.args):
+        if node.target in (_aten.add.Tensor, _aten.sub.Tensor) and all(
+            _shape(arg) == shape for arg in node.args
+        ):
             yield from _linear_terms(node.args[0], sign, shape)
             yield from _linear_terms(node.args[1], sign if node.target is _aten.add.Tensor else -sign, shape)
             return

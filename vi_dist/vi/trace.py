@@ -54,7 +54,7 @@ def _guarded(one: Callable[[Tensor], Tensor], row: Tensor) -> Tensor:
     """One row of a loop; a numerical failure is NaN for this row alone."""
     try:
         return one(row)
-    except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:
+    except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         log.debug("the model raised on one sample: %s", error)
         return row.sum() * torch.nan
 
@@ -75,7 +75,9 @@ def trace_joint(density: Density, *, dtype: torch.dtype, device: torch.device | 
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"the model fails at its prior median: {type(error).__name__}: {error}", key="model") from error
+        raise ModelError(
+            f"the model fails at its prior median: {type(error).__name__}: {error}", key="model"
+        ) from error
     reason, graph = "", None
     try:
         with model_context(dtype, device):
@@ -113,7 +115,9 @@ def _disagreement(
                 "the model reads a value in Python, for example by .tolist() or .numpy()"
             )
         largest = float(slope.abs().max())
-        if slope.isfinite().all() and not torch.allclose(slope, traced_slope, rtol=0, atol=tolerance * (1 + largest)):
+        if slope.isfinite().all() and not torch.allclose(
+            slope, traced_slope, rtol=0, atol=tolerance * (1 + largest)
+        ):
             return "the traced graph has another gradient: the model stops one, for example by .detach() or no_grad()"
     return ""
 
