@@ -35,16 +35,19 @@ def plan(configurations: Sequence[Configuration], pack_size: int | Literal["auto
     """Packs of configurations with one program, at most `pack_size` each (``auto``: 64).
 
     Programs come in order of first appearance and configurations keep their order, so that configurations of
-    another program, appended, change no pack.
+    another program, appended, change no pack. All packs of a program have one width, the last one too: a program of
+    another width would have to be compiled for it.
     """
     size = _FULL if pack_size == "auto" else pack_size
     programs: dict[Program, list[int]] = defaultdict(list)
     for place, configuration in enumerate(configurations):
         programs[program(configuration)].append(place)
     chunks = [
-        places[start : start + size] for places in programs.values() for start in range(0, len(places), size)
+        (width_class(min(size, len(places))), places[start : start + size])
+        for places in programs.values()
+        for start in range(0, len(places), size)
     ]
-    return [Pack(index, width_class(len(chunk)), tuple(chunk)) for index, chunk in enumerate(chunks)]
+    return [Pack(index, width, tuple(chunk)) for index, (width, chunk) in enumerate(chunks)]
 
 
 Program = tuple[Choice, str, int, str]
