@@ -31,7 +31,9 @@ F64 = torch.float64
 ALPHAS = (-1.0, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "amari": [{"alpha": alpha} for alpha in ALPHAS],
-    "dual": [{"of": of} for of in ("kl_forward", "pearson_chi2", "neyman_chi2", "modified_gan", "triangular")],
+    "dual": [
+        {"of": of} for of in ("kl_forward", "pearson_chi2", "neyman_chi2", "modified_gan", "triangular")
+    ],
     "symmetrised": [{"of": of} for of in ("kl_reverse", "pearson_chi2", "neyman_chi2", "modified_gan")],
 }
 

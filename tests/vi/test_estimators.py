@@ -18,11 +18,13 @@ from vi_dist.vi.divergences import (
     Divergence,
     amari,
     as_divergence,
+    dual,
     jensen_shannon,
     kl_forward,
     kl_reverse,
     modified_gan,
     pearson_chi2,
+    symmetrised,
     total_variation,
 )
 from vi_dist.vi.estimators import (
@@ -60,6 +62,7 @@ def every_divergence() -> dict[str, Divergence]:
     """Every entry of the table, amari at several orders, and a user's own."""
     made = {name: entry.make() for name, entry in DIVERGENCES.items() if not entry.arguments}
     made |= {f"amari{alpha}": amari(alpha) for alpha in (-0.5, 0.0, 0.5, 0.99, 1.0, 2.0)}
+    made |= {"dual_neyman": dual("neyman_chi2"), "symmetrised_pearson": symmetrised("pearson_chi2")}
     made["custom"] = as_divergence(lambda l: torch.expm1(-l / 3))
     return made
 
@@ -118,8 +121,8 @@ def at(z: Tensor) -> At:
 def truth(divergence: Divergence, estimator: Estimator) -> list[float]:
     """The objective, its slopes in q's location and scale, and in p's mean, by quadrature over one or two samples."""
     if estimator.name in MULTI_SAMPLE:
-        z = torch.linspace(-9.0, 9.0, 601, dtype=F64)
-        here, there = at(z[:, None].expand(-1, 601)), at(z[None].expand(601, -1))
+        z = torch.linspace(-9.0, 9.0, 361, dtype=F64)
+        here, there = at(z[:, None].expand(-1, 361)), at(z[None].expand(361, -1))
         weight = torch.exp(here.log_q + there.log_q) * (z[1] - z[0]) ** 2
         order = estimator.arguments[0] if estimator.arguments else None
         h, slope = objective_of_two(divergence, here.l, there.l, order)

@@ -166,7 +166,9 @@ def test_draws_follow_the_density(name: str, arguments: dict[str, Any]) -> None:
     if not family.has_density:
         return
     samples = 20_000
-    leaves = leaves_of(family, rows=1, spread=0.15)  # components that overlap, or no normal would lie inside q
+    leaves = leaves_of(
+        family, rows=1, spread=0.15
+    )  # components that overlap, or no normal would lie inside q
     draws = family.draw(leaves, noise_of(family, 1, samples))[0]
     centre, spread = draws.median(0).values, draws.std(0).clamp(max=2.0)
     inside = torch.distributions.Normal(centre, 0.5 * spread)

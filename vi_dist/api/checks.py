@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,7 +71,9 @@ def placing(build: BuildSource) -> Iterator[None]:
 
 def as_arrays(data: object) -> Mapping[str, Any] | str | None:
     """Data in the form in which they travel: a path as it is, everything else as arrays by name."""
-    if data is None or isinstance(data, str):
+    if data is None or (isinstance(data, str) and "://" in data):
         return data
+    if isinstance(data, str):
+        return str(Path(data).absolute())  # a worker has another current directory
     loaded = load_data(data)
     return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in loaded.items()}

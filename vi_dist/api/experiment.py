@@ -7,6 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from vi_dist.cluster.build_source import Build, BuildSource
+from vi_dist.cluster.timings import Timings
 from vi_dist.errors import SpecError
 from vi_dist.sweep.spec import SweepSpec, load_spec, make_spec
 
@@ -25,9 +26,13 @@ class Experiment:
     >>> import torch
     >>> from torch.distributions import Normal
     >>> from vi_dist import Model, random_variable
+    >>> @random_variable
+    ... def mu():
+    ...     return Normal(0.0, 1.0)
+    >>> @random_variable
+    ... def y():
+    ...     return Normal(mu(), torch.ones(3))
     >>> def build(data):
-    ...     mu = random_variable(lambda: Normal(0.0, 1.0))
-    ...     y = random_variable(lambda: Normal(mu(), torch.ones(3)))
     ...     return Model([mu()], {y(): data["y"]})
     >>> fit = Experiment(build, name="normal", data={"y": [1.0, 2.0, 3.0]}).fit(steps=50, learning_rate=0.1)
     >>> fit.status, fit.losses.shape
@@ -149,10 +154,12 @@ class Experiment:
             SpecError: bad input, before any actor starts.
             KeyboardInterrupt: the second Ctrl-C; after the first the result says `interrupted`.
         """
+        timings = Timings()
+        given = {name: value for name, value in locals().items() if name in SweepSpec.model_fields}
+        spec = self._sweep_spec(given)
         from vi_dist.api.sweeping import run_sweep
 
-        given = {name: value for name, value in locals().items() if name in SweepSpec.model_fields}
-        return run_sweep(self._build, self._data, self._sweep_spec(given), progress=progress)
+        return run_sweep(self._build, self._data, spec, progress=progress, timings=timings)
 
     def _sweep_spec(self, given: Mapping[str, Any]) -> SweepSpec:
         """The spec of a sweep: what is given over what the file says."""

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from vi_dist.api.fit import Fit
-from vi_dist.api.rows import row_of
 from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.interrupts import Interrupts
-from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.sweep_files import SweepFiles
-from vi_dist.report.leaderboard import SHOWN, best, best_line, counts, leaderboard
+from vi_dist.report.leaderboard import SHOWN, best, best_line, counts
 from vi_dist.report.sweep_directory import Summary
-from vi_dist.sweep.configuration import Configuration
 from vi_dist.tracking.note import leaderboard_note
 from vi_dist.tracking.records import Artifact, GuideLogged, Metrics, Note, SweepEnded, now_ms
 
@@ -27,61 +24,24 @@ BEST_GUIDES = 3
 """How many guides become MLflow models."""
 
 
-def finish(
-    result: SweepResult,
-    configurations: Sequence[Configuration],
-    runs: Sequence[PackRun],
-    files: SweepFiles,
-    recorder: Recorder,
-    interrupts: Interrupts,
-) -> None:
+def finish(result: SweepResult, files: SweepFiles, recorder: Recorder, interrupts: Interrupts) -> None:
     """Write the sweep's tables, tell MLflow, and wait until it knows."""
-    rows = _rows(configurations, runs, files.keys)
-    table = files.write_leaderboard(leaderboard(rows.values()))
-    curves = files.write_curves(
-        {
-            files.keys[member]: curve
-            for run in runs
-            for member, curve in zip(run.members, run.curves(), strict=True)
-        }
-    )
+    table, curves = files.write_leaderboard(), files.write_curves()
     frame = result.dataframe()
     with recorder.timings.tracked():
-        _log_guides(result, frame, files, recorder, configurations)
+        _log_guides(result, frame, files, recorder)
         for path, shown in ((table, True), (curves, False)):
             recorder.write(Artifact(str(path), table=shown))
-        recorder.write(Note(leaderboard_note(frame.to_dict("records"), SHOWN, _heading(frame))))  # type: ignore[arg-type]
-        _log_timings(recorder, files, frame)
+        rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+        recorder.write(Note(leaderboard_note(rows, SHOWN, f"{counts(frame)}. {best_line(frame)}")))
+        _log_timings(recorder, frame)
         recorder.write(_ended(frame, interrupts.requested))
         summary = recorder.tracker.close()
-    for key, run_id in summary.run_ids.items():
-        if key in rows:
-            rows[key]["run_id"] = run_id
-    files.write_leaderboard(leaderboard(rows.values()))
+    files.write_leaderboard(summary.run_ids)
     files.write_summary(Summary(interrupts.requested, recorder.timings.seconds(), summary.error))
 
 
-def _rows(
-    configurations: Sequence[Configuration], runs: Sequence[PackRun], keys: Sequence[str]
-) -> dict[str, dict[str, object]]:
-    """Rows of the leaderboard by key, in the order of the sweep's list."""
-    outcomes = {
-        member: outcome
-        for run in runs
-        for member, outcome in zip(run.members, run.outcomes or (), strict=True)
-    }
-    return {
-        keys[place]: row_of(keys[place], configurations[place], outcomes[place]) for place in sorted(outcomes)
-    }
-
-
-def _log_guides(
-    result: SweepResult,
-    frame: pd.DataFrame,
-    files: SweepFiles,
-    recorder: Recorder,
-    configurations: Sequence[Configuration],
-) -> None:
+def _log_guides(result: SweepResult, frame: pd.DataFrame, files: SweepFiles, recorder: Recorder) -> None:
     """Save the best few fits whole and have them logged as models; the winner becomes the sweep's champion."""
     finished = frame[frame["status"] == "finished"].head(BEST_GUIDES)
     for place, row in enumerate(finished.to_dict("records")):
@@ -116,7 +76,7 @@ def model_name(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name, flags=re.ASCII)
 
 
-def _log_timings(recorder: Recorder, files: SweepFiles, frame: pd.DataFrame) -> None:
+def _log_timings(recorder: Recorder, frame: pd.DataFrame) -> None:
     """Where the time went, as metrics of the sweep's run."""
     seconds: Mapping[str, float] = recorder.timings.seconds()
     now = now_ms()
@@ -128,10 +88,6 @@ def _log_timings(recorder: Recorder, files: SweepFiles, frame: pd.DataFrame) -> 
     ]
     points.append(("final/configurations", 0, float((frame["status"] == "finished").sum()), now))
     recorder.write(Metrics(None, points))
-
-
-def _heading(frame: pd.DataFrame) -> str:
-    return f"{counts(frame)}. {best_line(frame)}"
 
 
 def _ended(frame: pd.DataFrame, interrupted: bool) -> SweepEnded:

@@ -10,11 +10,11 @@ import torch
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import check
 from vi_dist.api.fit import Fit, make_fit
-from vi_dist.api.rows import row_of
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.progress import ProgressCallback
+from vi_dist.cluster.rows import row_of
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import joined_params
 from vi_dist.cluster.task import PackTask

@@ -84,7 +84,8 @@ class SweepResult:
             raise KeyError(
                 f"{key!r} is not a configuration of this sweep; the column key of dataframe() lists them"
             )
-        losses = read_curve(self.directory, key, "train/loss")
+        dtype = DTYPES[self._configurations[key]["dtype"]]
+        losses = read_curve(self.directory, key, "train/loss").to(dtype)
         params = read_params(self.directory, key)
         row = dict(zip(rows.columns, rows.iloc[0], strict=True))
         return make_fit(key, self._configurations[key], row, losses, params, self._prepared)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.executor import Executor
+from vi_dist.cluster.fault import one_line
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.pack_run import PackRun
@@ -91,18 +93,23 @@ def run_sweep(
         with timings.tracked():
             tracker.start()
         recorder.write(_started(planned, files.directory.name))
-        try:
-            return _run(planned, executor, files, recorder, timings, progress)
-        except KeyboardInterrupt:
-            recorder.write(SweepEnded("interrupted", "Interrupted twice."))
-            raise
-        except BaseException as error:
-            recorder.write(SweepEnded("failed", f"{type(error).__name__}: {error}"))
-            raise
-        finally:
-            tracker.close(timeout=0)
+        with _closing(recorder):
+            return _run(planned, executor, files, recorder, progress)
     finally:
         executor.close()
+
+
+@contextmanager
+def _closing(recorder: Recorder) -> Iterator[None]:
+    """However the sweep breaks off, its runs are closed; the writer sees to that when we are gone."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        reason = "Interrupted twice." if stopped else f"The driver failed: {one_line(error)}"
+        recorder.write(SweepEnded("interrupted" if stopped else "failed", reason))
+        recorder.tracker.close(timeout=0)
+        raise
 
 
 def make_executor(spec: SweepSpec) -> Executor:
@@ -119,7 +126,6 @@ def _run(
     executor: Executor,
     files: SweepFiles,
     recorder: Recorder,
-    timings: Timings,
     progress: ProgressCallback | None,
 ) -> SweepResult:
     """From the first pack to the result on disk."""
@@ -131,12 +137,12 @@ def _run(
             planned.setup,
             executor,
             (files, recorder),
-            timings=timings,
+            timings=recorder.timings,
             interrupts=interrupts,
             callback=progress,
         )
         driver.run()
-        finish(result, planned.configurations, runs, files, recorder, interrupts)
+        finish(result, files, recorder, interrupts)
     return result
 
 

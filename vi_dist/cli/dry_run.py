@@ -9,8 +9,9 @@ import typer
 
 from vi_dist.api.sweeping import pack_runs, plan_sweep
 from vi_dist.cluster.build_source import BuildSource
-from vi_dist.cluster.task import PackTask
+from vi_dist.cluster.task import PackTask, StepKind
 from vi_dist.cluster.worker import PackWorker
+from vi_dist.sweep.plan import Program, program
 from vi_dist.sweep.spec import SweepSpec
 
 _MIB = 2.0**20
@@ -21,7 +22,9 @@ def show_plan(spec: SweepSpec, as_json: bool) -> None:
     planned = plan_sweep(BuildSource(path=spec.model or ""), spec.data, spec)
     worker = PackWorker(planned.setup)
     tasks = [run.task for run in pack_runs(planned.packs, planned.configurations)]
-    packs = [_described(worker, task) for task in tasks]
+    programs = {_program(task): task for task in reversed(tasks)}
+    kinds = {key: worker.describe(task) for key, task in programs.items()}
+    packs = [_described(task, *kinds[_program(task)]) for task in tasks]
     if as_json:
         rows = [
             {"key": key, **c.to_dict()} for key, c in zip(planned.keys, planned.configurations, strict=True)
@@ -38,8 +41,12 @@ def show_plan(spec: SweepSpec, as_json: bool) -> None:
     typer.echo(f"{len(planned.keys)} configurations in {len(packs)} packs")
 
 
-def _described(worker: PackWorker, task: PackTask) -> dict[str, Any]:
-    kind, memory = worker.describe(task)
+def _program(task: PackTask) -> tuple[Program, int]:
+    """What packs share that step alike."""
+    return program(task.configurations[0]), task.width
+
+
+def _described(task: PackTask, kind: StepKind, memory: int) -> dict[str, Any]:
     first = task.configurations[0]
     step = f"loop over samples ({kind.reason})" if kind.mode == "loop" else "flat graph"
     return {

@@ -101,12 +101,12 @@ def _signature(entry: Any) -> str:
 
 def _arguments(entry: Any) -> Mapping[str, str]:
     """An entry's arguments in words."""
-    from vi_dist.sweep.values import expected
+    from vi_dist.sweep.values import expected, show
     from vi_dist.vi.table import REQUIRED
 
     texts = {}
     for name, argument in entry.arguments.items():
-        default = "required" if argument.default is REQUIRED else f"default {argument.default}"
+        default = "required" if argument.default is REQUIRED else f"default {show(argument.default)}"
         about = f"; {argument.description}" if argument.description else ""
         texts[name] = f"{expected(argument)}; {default}{about}"
     return texts

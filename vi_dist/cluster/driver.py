@@ -186,6 +186,7 @@ class Driver:
     def _interrupt(self) -> None:
         """Take what is on its way, then end what is open."""
         self.interrupted = True
+        log.warning("interrupted: keeping what is finished and closing runs; Ctrl-C again stops at once")
         deadline = time.monotonic() + GRACE_SECONDS
         while self.executor.concurrent and time.monotonic() < deadline:
             waiting = [handle for handle, (_, run) in self._calls.items() if run is not None]

@@ -26,9 +26,12 @@ class PackActor:
     """A `PackWorker` in a process of its own, on the device that Ray assigned to it."""
 
     def __init__(self, setup: Setup) -> None:
+        import torch
+
         from vi_dist.cluster.worker import PackWorker
 
-        self._worker = PackWorker(setup, "cuda" if ray.get_gpu_ids() else "cpu")
+        assigned = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
+        self._worker = PackWorker(setup, "cuda" if assigned else "cpu")
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""
@@ -210,7 +213,9 @@ class _LocalRay:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             # "local", or Ray would take any cluster that it finds on this machine for ours.
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            )
         except BaseException as error:
             self._fault = error
         self._ready.set()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -20,8 +19,10 @@ from torch import Tensor
 
 from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.rows import row_of
 from vi_dist.cluster.task import CURVES as METRICS
 from vi_dist.cluster.task import Array, Chunk
+from vi_dist.report.leaderboard import leaderboard
 from vi_dist.report.sweep_directory import (
     CURVES,
     GUIDES,
@@ -50,6 +51,7 @@ class SweepFiles(Observer):
 
     def __init__(self, directory: Path, keys: Sequence[str]) -> None:
         self.directory, self.keys = directory, list(keys)
+        self._rows: dict[int, dict[str, Any]] = {}
         for folder in (GUIDES, STATES, SPOOL):
             (directory / folder).mkdir(parents=True, exist_ok=True)
 
@@ -78,13 +80,18 @@ class SweepFiles(Observer):
         replace_file(self._state(run), chunk.state)
 
     def pack_ended(self, run: PackRun) -> None:
-        """Keep the guides; the state of a pack that was not interrupted is needed no more."""
+        """Keep guides, curves and rows; the state of a pack that was not interrupted is needed no more."""
         assert run.outcomes is not None
-        for member, outcome in zip(run.members, run.outcomes, strict=True):
+        members = zip(run.members, run.task.configurations, run.outcomes, strict=True)
+        for member, configuration, outcome in members:
+            self._rows[member] = row_of(self.keys[member], configuration, outcome)
             if outcome.leaves:
                 params = joined_params(outcome.leaves, outcome.model_params)
                 tensors = {name: tensor.contiguous() for name, tensor in params.items()}
                 replace_file(self.guide(self.keys[member]), save(tensors))
+        curves = {self.keys[member]: curve for member, curve in zip(run.members, run.curves(), strict=True)}
+        replace_table(self._state(run).with_suffix(".curves.parquet"), curve_table(curves))
+        self.write_leaderboard()
         if all(outcome.status != "interrupted" for outcome in run.outcomes):
             self._state(run).unlink(missing_ok=True)
 
@@ -92,13 +99,25 @@ class SweepFiles(Observer):
         """Where a configuration's params are."""
         return guide_file(self.directory, key)
 
-    def write_leaderboard(self, frame: pd.DataFrame) -> Path:
-        """Keep the leaderboard."""
+    def write_leaderboard(self, run_ids: Mapping[str, str] | None = None) -> Path:
+        """Keep the leaderboard of what has ended so far, with the MLflow runs by key if they are known."""
+        for row in self._rows.values():
+            row["run_id"] = (run_ids or {}).get(row["key"], "")
+        frame = leaderboard(self._rows[member] for member in sorted(self._rows))
         return replace_table(self.directory / LEADERBOARD, pa.Table.from_pandas(frame, preserve_index=False))
 
-    def write_curves(self, curves: Mapping[str, Mapping[str, Array]]) -> Path:
-        """Keep the whole curves of every configuration, long."""
-        return replace_table(self.directory / CURVES, curve_table(curves))
+    def write_curves(self) -> Path:
+        """Join the curves of all packs into one table."""
+        found = (self.directory / STATES).glob("*.curves.parquet")
+        parts = sorted(found, key=lambda part: int(part.name.split(".")[0]))
+        draft = self.directory / f"{CURVES}.new"
+        with pq.ParquetWriter(draft, curve_table({}).schema) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(part))
+        os.replace(draft, self.directory / CURVES)
+        for part in parts:
+            part.unlink()
+        return self.directory / CURVES
 
     def write_summary(self, summary: Summary) -> None:
         """Keep how the sweep went."""
@@ -135,7 +154,7 @@ def curve_table(curves: Mapping[str, Mapping[str, Array]]) -> pa.Table:
     """Curves ``{key: {metric: values}}`` as a long table: configuration, step (from 1), metric, value."""
     pieces = [(key, name, values) for key, named in curves.items() for name, values in named.items()]
     sizes = [len(values) for _, _, values in pieces]
-    total = np.concatenate([values for _, _, values in pieces]) if pieces else np.zeros(0, np.float32)
+    total = np.concatenate([np.zeros(0), *(values for _, _, values in pieces)])
     steps = [np.arange(1, size + 1, dtype=np.int64) for size in sizes]
     keys, known = list(curves), {key: place for place, key in enumerate(curves)}
     return pa.table(
