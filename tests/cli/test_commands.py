@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import Result
+from mlflow.tracking import MlflowClient
 
 from vi_dist.report.leaderboard import leaderboard, table_text
 from vi_dist.report.sweep_directory import find_sweep, read_leaderboard
@@ -102,8 +103,9 @@ def test_help_needs_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_closes_the_runs_and_exits_with_130(folder: Path) -> None:
+@pytest.fixture
+def half_done(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep of two configurations of which one has finished and the other goes on and on."""
     arguments = ["sweep", "sweep.yaml", "--json"]
     for override in ("space={steps: [20, 10000000]}", "pack_size=1"):
         arguments += ["--set", override]
@@ -115,16 +117,39 @@ def test_ctrl_c_keeps_what_is_finished_closes_the_runs_and_exits_with_130(folder
         if line.startswith("1/2 configurations"):
             break
     time.sleep(1.0)
-    os.kill(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished_closes_the_runs_and_exits_with_130(
+    half_done: subprocess.Popen[str],
+) -> None:
+    os.kill(half_done.pid, signal.SIGINT)
+    stdout, stderr = half_done.communicate(timeout=120)
+    assert half_done.returncode == 130, stderr
     data = json.loads(stdout)
     assert data["interrupted"] is True
     assert [row["status"] for row in data["leaderboard"]] == ["finished", "interrupted"]
     assert data["leaderboard"][1]["reason"].startswith("Interrupted after ")
-    from mlflow.tracking import MlflowClient
-
     runs = MlflowClient(data["tracking_uri"]).search_runs([data["experiment_id"]])
+    assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_keeps_what_had_finished_and_sync_closes_its_runs(
+    half_done: subprocess.Popen[str], folder: Path, vi_dist: VI
+) -> None:
+    half_done.kill()
+    half_done.wait()
+    sweep = find_sweep(folder / "vi-dist-out")
+    assert read_leaderboard(sweep)["status"].tolist() == ["finished"]
+    assert list((sweep / "states").glob("*.safetensors")), "the state to go on from"
+    assert vi_dist("sync", "vi-dist-out").exit_code == 0
+    client = MlflowClient(f"sqlite:///{folder / 'vi-dist-out' / 'mlflow.db'}")
+    (experiment,) = [found for found in client.search_experiments() if found.name == "toy"]
+    runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
 
 

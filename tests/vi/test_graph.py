@@ -125,7 +125,9 @@ def test_a_logistic_likelihood_takes_the_grouped_sum() -> None:
 
 def test_samples_are_the_rows_of_a_product_with_data() -> None:
     data = torch.randn(40, 3, dtype=F64)
-    graph = trace(torch.vmap(lambda x: data @ x), torch.zeros(8, 3, dtype=F64))
+    graph = trace(
+        torch.vmap(trace(lambda x: data @ x, torch.zeros(3, dtype=F64))), torch.zeros(8, 3, dtype=F64)
+    )
     (product,) = (node for node in graph.graph.nodes if node.target is torch.ops.aten.mm.default)
     assert product.meta["val"].shape == (8, 40)
     x = torch.randn(8, 3, dtype=F64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     Uniform,
+    Wishart,
     biject_to,
 )
 
@@ -143,26 +143,37 @@ def test_float64_data_keep_a_float64_model_in_float64() -> None:
     assert make_layout(Model([theta()], {})).loc.dtype == torch.float64
 
 
-def discrete() -> Any:
-    return random_variable(lambda: Bernoulli(0.5))
+def test_discrete_latents_are_refused_by_name() -> None:
+    def coin() -> Distribution:
+        return Bernoulli(0.5)
 
-
-class Shapeless(Distribution):
-    """A distribution that torch knows no bijection for."""
-
-    support = torch.distributions.constraints.cat([torch.distributions.constraints.integer_interval(0, 1)])
-
-
-@pytest.mark.parametrize(
-    ("latent", "words"), [(discrete(), "is discrete"), (random_variable(lambda: Normal(0.0, 1.0)), None)]
-)
-def test_discrete_latents_are_refused_by_name(latent: Callable[[], Any], words: str | None) -> None:
-    if words is None:
-        assert make_layout(Model([latent()], {})).size == 1
-        return
-    with pytest.raises(ModelError, match=words) as caught:
-        make_layout(Model([latent()], {}))
+    with pytest.raises(ModelError, match="coin is discrete") as caught:
+        make_layout(Model([random_variable(coin)()], {}))
     assert caught.value.key == "guide"
+
+
+class Elsewhere(Normal):
+    """A distribution whose support torch knows no bijection for."""
+
+    support = Wishart.support
+
+
+class Nowhere(Normal):
+    """A distribution that does not say where it lives."""
+
+    @property
+    def support(self) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Elsewhere, "no bijection"), (Nowhere, "states no support")])
+def test_supports_without_a_way_to_the_reals_are_refused_by_name(kind: type[Normal], words: str) -> None:
+    def theta() -> Distribution:
+        return kind(0.0, 1.0)
+
+    with pytest.raises(ModelError, match=words) as caught:
+        make_layout(Model([random_variable(theta)()], {}))
+    assert "theta" in str(caught.value)
 
 
 def test_a_model_without_latents_is_refused() -> None:

@@ -237,7 +237,7 @@ def test_every_gradient_is_the_textbook_s(engine: Make, column: Make) -> None:
     columns = [
         column(seed, divergence=d, estimator=e, **PLAIN) for seed, (_, d, e) in enumerate(every_pair())
     ]
-    assert len(columns) > 100
+    assert len(columns) > 80
     assert_textbook(as_loop(engine(positive, "full_rank")), columns)
 
 
@@ -339,14 +339,15 @@ def test_alone_equals_any_position_among_any_neighbours(
     made = engine(build, family, dtype)
     columns = mixed(column, steps)
     spoiled = column(99, learning_rate=math.inf, divergence=amari(0.6), estimator=reparam, steps=steps)
+    others = [column(97, steps=2), column(96, divergence=modified_gan, estimator=stl, steps=steps)]
     packed = made.program(columns, 8)
     together, curves = packed.advance(packed.start(), steps)
-    shuffled = made.program([column(98, steps=steps), spoiled, *columns[::-1], column(97, steps=2)], 8)
+    shuffled = made.program([column(98, steps=steps), spoiled, *others, *columns[::-1]], 8)
     elsewhere, other_curves = shuffled.advance(shuffled.start(), steps)
     assert not bool(elsewhere.params[1].isfinite().all())
     for row in range(len(columns)):
-        assert_same_column(together, row, elsewhere, 5 - row)
-        assert torch.equal(curves.loss[:, row], other_curves.loss[:, 5 - row])
+        assert_same_column(together, row, elsewhere, 7 - row)
+        assert torch.equal(curves.loss[:, row], other_curves.loss[:, 7 - row])
     single = made.program([columns[2]], 8)
     alone, _ = single.advance(single.start(), steps)
     assert_same_column(alone, 0, together, 2)

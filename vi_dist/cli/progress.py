@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from vi_dist.cluster.progress import Progress as Moment
 
@@ -19,18 +19,13 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
-        self._task: object = None
+        self._task = TaskID(0)
         self._next = 0.0
         self._last = ""
 
     def __enter__(self) -> ProgressLine:
         if sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
-            )
+            columns = (BarColumn(bar_width=16), TextColumn("{task.fields[text]}"))
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task("fitting", total=None, text="starting")
@@ -46,7 +41,7 @@ class ProgressLine:
         """Show a moment."""
         text = describe(moment)
         if self._bar is not None:
-            self._bar.update(self._task, total=moment.steps_total, completed=moment.steps_done, text=text)  # type: ignore[arg-type]
+            self._bar.update(self._task, total=moment.steps_total, completed=moment.steps_done, text=text)
             return
         over = moment.done == moment.total
         if text != self._last and (over or time.monotonic() >= self._next):
@@ -55,14 +50,16 @@ class ProgressLine:
 
 
 def describe(moment: Moment) -> str:
-    """A moment in one line."""
+    """A moment in one line; what a narrow terminal cuts off comes last."""
     parts = [f"{moment.done}/{moment.total} configurations", f"{moment.steps_per_second:,.0f} steps/s"]
-    if moment.best is not None:
-        parts.append(f"best {moment.best[0]} elbo={moment.best[1]:.3f}")
-    if moment.seconds_left is not None and moment.done < moment.total:
+    if moment.done == moment.total:
+        parts = [parts[0], "writing results"]
+    elif moment.seconds_left is not None:
         parts.append(f"{clock(moment.seconds_left)} left")
     if moment.note:
         parts.append(f"waiting: {moment.note}")
+    if moment.best is not None:
+        parts.append(f"best elbo={moment.best[1]:.3f} ({moment.best[0]})")
     return ", ".join(parts)
 
 

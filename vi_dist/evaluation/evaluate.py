@@ -16,6 +16,8 @@ from vi_dist.vi.trace import JointProgram
 
 # Rows evaluated at once, so that memory stays bounded: rows times the largest intermediate of one sample.
 ROWS = 512
+# The evaluation's noise is kept for the next guide up to so many numbers.
+KEPT_NUMBERS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Evaluator:
 
     def __init__(self, joint: JointProgram, family: Family, samples: int = 4096) -> None:
         self.joint, self.family, self.samples = joint, family, samples
-        self._noise = NormalSource(family.noise, [0], torch.float64)
+        self._source = NormalSource(family.noise, [0], torch.float64)
+        self._kept: Tensor | None = None
 
     def log_weights(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> Tensor:
         """Log weights `(C, samples)`, float64, of guides given by leaves `(C, *shape)` and params `(C, p)`."""
@@ -54,18 +57,26 @@ class Evaluator:
         params = model_params.to(torch.float64)
         columns = params.shape[0]
         parts = []
-        step = torch.zeros(1, 1)
         at_once = max(1, ROWS // columns)
         with torch.no_grad():
             for first in range(0, self.samples, at_once):
                 count = min(at_once, self.samples - first)
-                noise = self._noise(EVALUATION, step, count, first)[0].expand(columns, -1, -1)
+                noise = self._noise(first, count).expand(columns, -1, -1)
                 z = self.family.draw(leaves, noise)
                 rows = torch.cat((z, params[:, None].expand(-1, count, -1)), -1)
                 own = self.joint.value(rows.reshape(-1, rows.shape[-1])).reshape(columns, count)
                 # From the noise: inverting a badly conditioned guide for its own draws would invent an ELBO.
                 parts.append(own - self.family.density_of_draw(leaves, noise, z)[0])
         return torch.cat(parts, 1)
+
+    def _noise(self, first: int, count: int) -> Tensor:
+        """Normals `(1, count, E)` of the samples from `first` on; kept for the next guide where they are not many."""
+        step = torch.zeros(1, 1)
+        if self.samples * self._source.size > KEPT_NUMBERS:
+            return self._source(EVALUATION, step, count, first)[0]
+        if self._kept is None:
+            self._kept = self._source(EVALUATION, step, self.samples)[0]
+        return self._kept[:, first : first + count]
 
     def __call__(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> list[Evaluation]:
         """Evaluate C guides."""

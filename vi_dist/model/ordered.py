@@ -90,16 +90,17 @@ class PositiveOrderedTransform(OrderedTransform):
         return x.sum(-1)
 
 
-@biject_to.register(ordered)
-@transform_to.register(ordered)
 def _ordered_transform(constraint: Constraint) -> Transform:
     return OrderedTransform()
 
 
-@biject_to.register(positive_ordered)
-@transform_to.register(positive_ordered)
 def _positive_ordered_transform(constraint: Constraint) -> Transform:
     return PositiveOrderedTransform()
+
+
+for _registry in (biject_to, transform_to):
+    _registry.register(ordered, _ordered_transform)
+    _registry.register(positive_ordered, _positive_ordered_transform)
 
 
 class Ordered(Distribution):

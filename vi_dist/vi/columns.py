@@ -98,9 +98,6 @@ def pack_coefficients(
             outside = (x.abs() > limit) & mask[:, None]
             clamped = clamped + outside.sum(-1)
             x = x.clamp(-limit, limit)
-        if len(groups) > 1:
-            # Other rows see 0: whatever they hold cannot disturb this group, nor cost it an overflow.
-            x = torch.where(mask[:, None], x, torch.zeros_like(x))
         split = len(example.divergence.arguments)
         divergence = replace(example.divergence, arguments=tuple(arguments[:split]))
         estimator = replace(example.estimator, arguments=tuple(arguments[split:]))

@@ -10,7 +10,9 @@ from torch.distributions import Distribution
 
 
 @contextmanager
-def model_context(dtype: torch.dtype, device: torch.device | str = "cpu", validate: bool = False) -> Iterator[None]:
+def model_context(
+    dtype: torch.dtype, device: torch.device | str = "cpu", validate: bool = False
+) -> Iterator[None]:
     """Run model code with `torch.zeros(3)` meaning this dtype and device.
 
     `validate` switches the value checks of `torch.distributions`, which branch on values and so cannot be traced.

@@ -87,7 +87,9 @@ total_variation = Divergence("total_variation", lambda l: 0.5 * torch.expm1(l).a
 jensen_shannon = Divergence("jensen_shannon", _jensen_shannon, decreasing=True)
 jeffreys = Divergence("jeffreys", lambda l: 0.5 * l * torch.expm1(l))
 triangular = Divergence("triangular", lambda l: torch.expm1(l) * torch.tanh(l / 2))
-arithmetic_geometric = Divergence("arithmetic_geometric", lambda l: (1 + torch.exp(l)) * (softplus(l) - l / 2))
+arithmetic_geometric = Divergence(
+    "arithmetic_geometric", lambda l: (1 + torch.exp(l)) * (softplus(l) - l / 2)
+)
 modified_gan = Divergence("modified_gan", lambda l: softplus(-l), decreasing=True)
 
 
@@ -162,7 +164,9 @@ def _named(of: str | Callable[[Tensor], Tensor], entry: str) -> Divergence:
     names = [name for name, known in DIVERGENCES.items() if not known.arguments]
     if of not in names:
         cure = "; the dual of amari(alpha) is amari(1 - alpha)" if of == "amari" else ""
-        raise SpecError(f"{entry} of {of!r}, which is no divergence without arguments{cure}", key="of", allowed=names)
+        raise SpecError(
+            f"{entry} of {of!r}, which is no divergence without arguments{cure}", key="of", allowed=names
+        )
     made: Divergence = DIVERGENCES[of].make()
     return made
 

@@ -228,6 +228,12 @@ def check_combination(
             f"{divergence.name}; use reparam or stl",
             key="estimator",
         )
+    if estimator.name == "vr_iwae" and divergence.name != "kl_reverse":
+        raise SpecError(
+            f"vr_iwae trains a bound of its own, whatever the divergence, so {divergence.name} would be a name for "
+            "nothing; use kl_reverse with it, or iwae or dreg",
+            key="estimator",
+        )
     bounded = bounds_evidence(divergence) if estimator.bounds is None else estimator.bounds
     if model_params and not bounded:
         raise SpecError(

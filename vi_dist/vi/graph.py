@@ -111,20 +111,20 @@ def _fold_constants(module: GraphModule) -> None:
 
 
 def _turn_products(module: GraphModule) -> None:
-    """Data times samples becomes samples times data, transposed: the samples are the rows of the product.
+    """Data times a sample becomes the sample, a row, times data: batched, samples are the rows of one product.
 
     With `MKL_CBWR` set, MKL gives a row of a product the same bits wherever it stands, but in float64 not a column.
     """
     for node in list(module.graph.nodes):
-        if node.target is _aten.mm.default and node.args[0].op == "get_attr":
-            data, samples = node.args
+        if node.target is _aten.mv.default and node.args[0].op == "get_attr":
+            data, sample = node.args
             with module.graph.inserting_before(node):
-                rows = module.graph.call_function(_aten.t.default, (samples,))
-                columns = module.graph.call_function(_aten.t.default, (data,))
-                product = module.graph.call_function(_aten.mm.default, (rows, columns))
-                turned = module.graph.call_function(_aten.t.default, (product,))
-            product.meta["val"], turned.meta = node.meta["val"].t(), node.meta
-            node.replace_all_uses_with(turned)
+                row = module.graph.call_function(_aten.unsqueeze.default, (sample, 0))
+                turned = module.graph.call_function(_aten.t.default, (data,))
+                product = module.graph.call_function(_aten.mm.default, (row, turned))
+                vector = module.graph.call_function(_aten.squeeze.dim, (product, 0))
+            product.meta["val"], vector.meta = node.meta["val"][None], node.meta
+            node.replace_all_uses_with(vector)
             module.graph.erase_node(node)
 
 

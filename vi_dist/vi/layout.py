@@ -14,6 +14,7 @@ from torch.distributions import Distribution, biject_to
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
+from vi_dist.model.observed import support_of
 from vi_dist.model.prior_median import prior_median
 from vi_dist.model.world import World
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
@@ -95,8 +96,13 @@ def make_layout(model: Model) -> Layout:
 
 
 def _unconstrain(variable: RVIdentifier, distribution: Distribution, value: Tensor) -> Tensor:
-    support = distribution.support
-    if support is None or support.is_discrete:
+    support = support_of(distribution)
+    if support is None:
+        raise ModelError(
+            f"{variable}'s distribution ({type(distribution).__name__}) states no support: give it one",
+            key="queries",
+        )
+    if support.is_discrete:
         raise ModelError(
             f"{variable} is discrete ({type(distribution).__name__}); the guide families live on continuous "
             "coordinates: sum it out of the model, or give it a guide of its own in VariationalInfer "

@@ -28,10 +28,10 @@ def block_of_each(space: NoiseSpace, blocks: str = "") -> list[int]:
                 grouped[site] = number
     numbers: dict[object, int] = {}
     found: list[int] = []
-    for site in space.sites:
-        group_key = grouped.get(site.name, site.name)
-        if site.size:
-            found += [numbers.setdefault(group_key, len(numbers))] * site.size
+    for latent in space.sites:
+        group_key = grouped.get(latent.name, latent.name)
+        if latent.size:
+            found += [numbers.setdefault(group_key, len(numbers))] * latent.size
     return found
 
 
@@ -41,5 +41,7 @@ def _named(space: NoiseSpace, name: str) -> list[str]:
     exact = [site for site in sites if site == name]
     found = exact or [site for site in sites if site.split("(", 1)[0] == name]
     if not found:
-        raise ModelError(f"the blocks name {name!r}, which is no latent of the model", key="guide", allowed=sites)
+        raise ModelError(
+            f"the blocks name {name!r}, which is no latent of the model", key="guide", allowed=sites
+        )
     return found

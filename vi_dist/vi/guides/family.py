@@ -73,6 +73,13 @@ class Family(ABC):
     def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
         """Leaves, without the leading axis, of a guide centred at loc `(d,)` with the given standard deviation."""
 
+    def stratify(self, noise: Tensor) -> Tensor:
+        """The noise `(C, S, E)` of one training step rearranged so that its S samples cover the guide evenly.
+
+        A mean over the samples keeps its expectation; samples are no longer independent of each other.
+        """
+        return noise
+
     @abstractmethod
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
         """Unconstrained samples `(C, S, d)` from standard normals `(C, S, E)`, differentiable in the leaves."""

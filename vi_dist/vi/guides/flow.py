@@ -14,6 +14,7 @@ from torch.nn.functional import softplus
 
 from vi_dist.errors import ModelError
 from vi_dist.model.seeding import fixed_seed
+from vi_dist.model.validation import unvalidated
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals
 from vi_dist.vi.guides.full_rank import FullRank
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
@@ -180,11 +181,16 @@ def _transform(
 ) -> torch.nn.Module:
     """The transform of a zuko flow; raises `ModelError` where zuko is not installed."""
     try:
-        import zuko
+        with unvalidated():  # importing zuko switches value checks off, which here ends with the block
+            import zuko
     except ImportError as error:
-        raise ModelError("flows come from zuko, which is not installed: pip install zuko", key="guide") from error
+        raise ModelError(
+            "flows come from zuko, which is not installed: pip install zuko", key="guide"
+        ) from error
     networks = {"hidden_features": (hidden, hidden), "activation": torch.nn.Tanh, "passes": groups}
     # A single coordinate depends on no other: its layers have numbers of their own in place of networks.
-    flow = getattr(zuko.flows, kind)(size, transforms=transforms, **arguments, **(networks if size > 1 else {}))
+    flow = getattr(zuko.flows, kind)(
+        size, transforms=transforms, **arguments, **(networks if size > 1 else {})
+    )
     transform: torch.nn.Module = flow.transform
     return transform

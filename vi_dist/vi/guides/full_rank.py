@@ -70,7 +70,8 @@ def unit_triangle(lower: Tensor, inside: Tensor) -> Tensor:
     flat = inside.reshape(-1)
     places = (torch.cumsum(flat, 0) - 1).clamp(min=0).to(lower.device)
     mask, positions = flat.to(lower), flat.nonzero()[:, 0].to(lower.device)
-    square = (_Spread.apply(lower, places, positions) * mask).reshape(*lower.shape[:-1], *inside.shape)
+    spread: Tensor = _Spread.apply(lower, places, positions)  # type: ignore[no-untyped-call]
+    square = (spread * mask).reshape(*lower.shape[:-1], *inside.shape)
     return square + torch.eye(inside.shape[0], dtype=lower.dtype, device=lower.device)
 
 

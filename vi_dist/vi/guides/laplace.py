@@ -25,7 +25,10 @@ class SettledLaplace(Family):
     """q(z) = Normal(z; loc, scale_tril scale_tril^T), the guide that `Laplace.settle` returns."""
 
     def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
-        return {"loc": loc.clone(), "scale_tril": torch.eye(self.size, dtype=loc.dtype, device=loc.device) * scale}
+        return {
+            "loc": loc.clone(),
+            "scale_tril": torch.eye(self.size, dtype=loc.dtype, device=loc.device) * scale,
+        }
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
         return leaves["loc"][:, None] + noise @ leaves["scale_tril"].transpose(-1, -2)
@@ -93,7 +96,9 @@ class Laplace(Family):
         upper = torch.linalg.qr(root).R
         lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign()[..., None]).transpose(-1, -2)
         left = (gradient * step).sum(-1).clamp_min(0).sqrt()
-        remarks = [_remark(*row) for row in zip(value, left, torch.linalg.eigvalsh(_sane(-hessian)), strict=True)]
+        remarks = [
+            _remark(*row) for row in zip(value, left, torch.linalg.eigvalsh(_sane(-hessian)), strict=True)
+        ]
         return {"loc": loc, "scale_tril": lower}, remarks
 
 
@@ -162,5 +167,7 @@ def _remark(value: Tensor, left: Tensor, values: Tensor) -> str:
             "unconstrained density; their scale is a guess (absolute curvature)"
         )
     if float(left) > _AT_MODE:
-        words.append(f"the mode was not reached: the next Newton step is {float(left):.2g} standard deviations long")
+        words.append(
+            f"the mode was not reached: the next Newton step is {float(left):.2g} standard deviations long"
+        )
     return "; ".join(words)

@@ -58,7 +58,9 @@ class LowRank(Family):
         root = torch.linalg.cholesky_ex(gram).L
         shared = torch.linalg.solve_triangular(root, (y @ factor).transpose(-1, -2), upper=False)
         quadratic = (y * y).sum(-1) - (shared * shared).sum(-2)
-        constant = scale.log().sum(-1) + root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + LOG_SQRT_2PI * self.size
+        constant = (
+            scale.log().sum(-1) + root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + LOG_SQRT_2PI * self.size
+        )
         return -0.5 * quadratic - constant[:, None]
 
     def distribution(self, leaves: Leaves) -> Distribution:

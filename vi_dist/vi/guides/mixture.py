@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.special import ndtr
+from torch.special import ndtr, ndtri
 
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals
 from vi_dist.vi.guides.full_rank import FullRank
@@ -23,8 +23,10 @@ class Mixture(Family):
     """q(z) = (1 / K) sum_k q_k(z), q_k mean-field or full-rank Gaussians of their own.
 
     Equal weights, as in nonparametric variational inference (Gershman, Hoffman and Blei, arXiv 1206.4665): which
-    component a draw comes from then depends on no leaf, so that draws are reparameterised exactly, with any estimator.
-    A mode of twice the mass is met by twice the components.
+    component a draw comes from then depends on no leaf, so that draws are reparameterised exactly. A mode of twice the
+    mass is met by twice the components. Training steps stratify (Morningstar et al., arXiv 2003.01687): component after
+    component, where the step's samples allow it. `reparam` lets every sample teach every component and is the
+    estimator to prefer; with `stl` a component learns from its own samples only.
 
     Args:
         space: the coordinates.
@@ -52,10 +54,17 @@ class Mixture(Family):
         leaves = {name: leaf.expand(k, *leaf.shape).clone() for name, leaf in part.items()}
         return {**leaves, "loc": leaves["loc"] + offsets}
 
+    def stratify(self, noise: Tensor) -> Tensor:
+        # Sample s takes component (s + offset) mod K, the offset from the first sample's own draw: each component in
+        # turn, and where S is no multiple of K each equally often in the long run.
+        offset = self._chosen(noise[:, :1])
+        sample = torch.arange(noise.shape[1], device=noise.device)
+        middle = (torch.remainder(sample + offset, self.components).to(noise.dtype) + 0.5) / self.components
+        return torch.cat((noise[..., : self.size], ndtri(middle)[..., None]), -1)
+
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
         c, s = noise.shape[:2]
-        uniform = ndtr(noise[..., self.size])
-        chosen = (uniform * self.components).floor().clamp(max=self.components - 1).to(torch.int64)
+        chosen = self._chosen(noise)
         each = noise[:, None, :, : self.size].expand(-1, self.components, -1, -1).flatten(0, 1)
         z = self._part.draw(self._flat(leaves), each).reshape(c, self.components, s, self.size)
         return z.gather(1, chosen[:, None, :, None].expand(-1, 1, -1, self.size))[:, 0]
@@ -68,6 +77,11 @@ class Mixture(Family):
 
     def distribution(self, leaves: Leaves) -> Distribution:
         return GuideDistribution(self, leaves)
+
+    def _chosen(self, noise: Tensor) -> Tensor:
+        """The component of every sample, `(C, S)`: the part of the unit interval in which its normal's rank lies."""
+        rank = ndtr(noise[..., self.size]) * self.components
+        return rank.floor().clamp(max=self.components - 1).to(torch.int64)
 
     def _flat(self, leaves: Leaves) -> dict[str, Tensor]:
         """Leaves `(C, K, *shape)` of the components as those of C K guides."""

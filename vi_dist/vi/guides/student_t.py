@@ -37,7 +37,9 @@ def _own_scale(scale: float, df: float) -> float:
 
 
 def _second_sites(space: NoiseSpace) -> NoiseSpace:
-    return NoiseSpace((*space.sites, *(NoiseSite(f"{site.name}#student_t", site.size) for site in space.sites)))
+    return NoiseSpace(
+        (*space.sites, *(NoiseSite(f"{site.name}#student_t", site.size) for site in space.sites))
+    )
 
 
 class MeanFieldT(Family):
@@ -58,7 +60,10 @@ class MeanFieldT(Family):
         return _second_sites(self.space)
 
     def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
-        return {"loc": loc.clone(), "raw_scale": torch.full_like(loc, inverse_softplus(_own_scale(scale, self.df)))}
+        return {
+            "loc": loc.clone(),
+            "raw_scale": torch.full_like(loc, inverse_softplus(_own_scale(scale, self.df))),
+        }
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
         standard = bailey(noise[..., : self.size], noise[..., self.size :], self.df)

@@ -77,7 +77,11 @@ GUIDES: dict[str, Entry] = {
             "nsf",
             "flow of spline layers on a full-rank Gaussian",
             nsf,
-            {**_layers(2), "bins": _count(8, "pieces of each spline", low=2), "groups": _count(2, _GROUPS, low=0)},
+            {
+                **_layers(2),
+                "bins": _count(8, "pieces of each spline", low=2),
+                "groups": _count(2, _GROUPS, low=0),
+            },
         ),
         Entry("delta", "point estimate: the mode in the model's own space (MAP)", DeltaFamily, traits=_POINT),
     )
