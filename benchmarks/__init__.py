@@ -1,0 +1,1 @@
+"""Commands that measure and print tables; nothing here is a test."""
