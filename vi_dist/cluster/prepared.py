@@ -15,7 +15,7 @@ from vi_dist.cluster.setup import Setup
 from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.data import load_data, to_device
 from vi_dist.model.model import Model
-from vi_dist.vi.context import model_context
+from vi_dist.vi.context import model_context, steady_products
 from vi_dist.vi.density import Density
 from vi_dist.vi.layout import Layout, make_layout
 from vi_dist.vi.sampling import Constrain, make_constrain
@@ -32,6 +32,7 @@ class PreparedModel:
     """
 
     def __init__(self, setup: Setup, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+        steady_products()
         self.setup, self.dtype, self.device = setup, dtype, torch.device(device)
         self._joints: dict[bool, JointProgram] = {}
 

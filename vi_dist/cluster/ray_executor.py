@@ -162,7 +162,7 @@ class RayExecutor(Executor):
                 num_gpus=self.gpus or 0,
                 max_restarts=0,
                 max_task_retries=0,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": threads}},
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_CBWR": "AUTO"}},
             )
             .remote(self._setup)
         )

@@ -17,7 +17,7 @@ from vi_dist.cluster.programs import Programs
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, PackTask, Place, StepKind
 from vi_dist.sweep.configuration import Choice
-from vi_dist.vi.context import threads
+from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.pack import PackProgram
 from vi_dist.vi.state import PackState
@@ -35,6 +35,7 @@ class PackWorker:
     """
 
     def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
+        steady_products()
         self.setup, self.device = setup, torch.device(device)
         self._models: dict[tuple[torch.dtype, torch.device], PreparedModel] = {}
         self._judges: dict[Choice, Judge] = {}

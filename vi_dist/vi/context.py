@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,15 @@ def model_context(
     finally:
         torch.set_default_dtype(before)
         Distribution.set_default_validate_args(checked)
+
+
+def steady_products() -> None:
+    """Have MKL give a row of a matrix product the same bits wherever it stands among the others.
+
+    MKL looks at the environment at its first call in a process, so this comes before the first product; a user's own
+    `MKL_CBWR` stays.
+    """
+    os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 @contextmanager
