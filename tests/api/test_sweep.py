@@ -180,3 +180,10 @@ def test_the_winners_are_models_that_draw(result: SweepResult, frame: pd.DataFra
     assert {model.source_run_id for model in models} == set(frame["run_id"][:3])
     champion = client.get_model_version_by_alias("toy", "champion")
     assert champion.run_id == frame["run_id"][0]
+
+
+def test_the_verdict_judges_the_winner_by_its_own_numbers(result: SweepResult, frame: pd.DataFrame) -> None:
+    found = result.verdict()
+    assert found.word in ("trustworthy", "usable after importance weighting", "not to be trusted")
+    assert f"{frame.iloc[0]['elbo']:.3f}" in found.reasons[1]
+    assert found.sentence.endswith(".")

@@ -16,6 +16,7 @@ from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import read_curve, read_params
+from vi_dist.evaluation.verdict import Verdict
 from vi_dist.report.leaderboard import best
 from vi_dist.report.sweep_directory import (
     PLAN,
@@ -89,6 +90,16 @@ class SweepResult:
         params = read_params(self.directory, key)
         row = dict(zip(rows.columns, rows.iloc[0], strict=True))
         return make_fit(key, self._configurations[key], row, losses, params, self._prepared)
+
+    def verdict(self) -> Verdict:
+        """Whether to trust the winner: a word, a sentence and the reasons. Raises `LookupError` if nothing finished.
+
+        It looks at k-hat, at the gap between ELBO and importance-weighted bound, and at how far the next best
+        configurations are from the winner in means and standard deviations.
+        """
+        from vi_dist.api.judging import judged
+
+        return judged(self)
 
     @cached_property
     def spec(self) -> SweepSpec:

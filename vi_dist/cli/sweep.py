@@ -59,6 +59,8 @@ def _run(spec: SweepSpec, as_json: bool) -> None:
 
     frame = result.dataframe()
     _tell(result)
+    if best(frame) is not None:
+        _judge(result)
     _print(result, frame, as_json)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -74,6 +76,14 @@ def _tell(result: Any) -> None:
     say(f"results: {result.directory}")
     if result.tracking_error:
         say(f"tracking: {result.tracking_error}; vi-dist sync {result.directory} sends what is left")
+
+
+def _judge(result: Any) -> None:
+    """Whether to trust the winner; a verdict that cannot be had costs nobody a result."""
+    try:
+        say(f"verdict: {result.verdict().sentence}")
+    except Exception as error:
+        logging.getLogger(__name__).warning("no verdict: %s", error)
 
 
 def _print(result: Any, frame: Any, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -54,7 +54,8 @@ class Flow(Family):
         with fixed_seed():
             self._module = _Directed(build(space.size, groups))
         self._shapes = {name: tuple(leaf.shape) for name, leaf in self._module.named_parameters()}
-        self._gains = _gains(self._shapes)
+        self._last = _last_layers(self._shapes)
+        self._gains = {name: _gain(name, shape, name in self._last) for name, shape in self._shapes.items()}
 
     def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
         weights = {name: self._first_value(name, loc) for name in self._shapes}
@@ -104,12 +105,13 @@ class Flow(Family):
         return made
 
     def _first_value(self, name: str, like: Tensor) -> Tensor:
-        """Standard normals for the weights of networks, smaller ones in last layers; zeros for everything else."""
-        shape = self._shapes[name]
-        if not name.endswith(".weight"):
-            return like.new_zeros(shape)
-        last = self._gains[name] < 1 / math.sqrt(shape[-1])
-        return fixed_normals(name, shape, like) * (_NEAR_IDENTITY if last else 1.0)
+        """Standard normals, biases of hidden layers included (or tanh networks start odd), less and 0 in last layers."""
+        shape, last = self._shapes[name], name in self._last
+        if name.endswith(".weight"):
+            return fixed_normals(name, shape, like) * (_NEAR_IDENTITY if last else 1.0)
+        if name.endswith(".bias") and not last:
+            return fixed_normals(name, shape, like)
+        return like.new_zeros(shape)
 
 
 class _Directed(torch.nn.Module):
@@ -131,21 +133,21 @@ class _Directed(torch.nn.Module):
         return e, transform.call_and_ladj(e)[1]
 
 
-def _gains(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """What every leaf is multiplied with before it acts: 1 / sqrt(inputs) for weights, less in last layers.
+def _last_layers(names: Iterable[str]) -> set[str]:
+    """The leaves of the last layer of every network, `prefix.<number>.weight` and `.bias`, and those of no network."""
+    layer = {name: name.rsplit(".", 2)[:2] for name in names}
+    last: dict[str, int] = {}
+    for prefix, number in layer.values():
+        last[prefix] = max(last.get(prefix, 0), int(number) if number.isdigit() else 0)
+    return {name for name, (prefix, number) in layer.items() if number in (str(last[prefix]), "phi")}
+
+
+def _gain(name: str, shape: tuple[int, ...], last: bool) -> float:
+    """What a leaf is multiplied with before it acts: 1 / sqrt(inputs) for weights, less in last layers.
 
     So all leaves are of order 1 and one learning rate suits them, loc and scale (Jacot et al., arXiv 1806.07572, 1).
     """
-    last: dict[str, int] = {}
-    for name in shapes:
-        prefix, number, _ = name.rsplit(".", 2)
-        last[prefix] = max(last.get(prefix, 0), int(number) if number.isdigit() else 0)
-    gains = {}
-    for name, shape in shapes.items():
-        prefix, number, kind = name.rsplit(".", 2)
-        gain = 1 / math.sqrt(shape[-1]) if kind == "weight" else 1.0
-        gains[name] = gain * (_LAST if number == str(last[prefix]) else 1.0)
-    return gains
+    return (1 / math.sqrt(shape[-1]) if name.endswith(".weight") else 1.0) * (_LAST if last else 1.0)
 
 
 def maf(space: NoiseSpace, transforms: int = 3, hidden: int = 32, groups: int = 0) -> Flow:
