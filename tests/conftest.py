@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +38,10 @@ def root() -> Path:
 
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
-    """Give every test the same global generator and default dtype, whatever ran before it."""
+    """Give every test the same global generator, default dtype and log, whatever ran before it."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32)
+    logging.getLogger("vi_dist.vi.trace").setLevel(logging.NOTSET)  # the command line turns it down
 
 
 @pytest.fixture(scope="session")

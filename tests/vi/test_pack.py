@@ -699,3 +699,20 @@ def test_bytes_keep_every_field(engine: Make, column: Make) -> None:
         ):
             assert torch.equal(kept, original)
             assert kept.dtype == original.dtype
+
+
+@pytest.mark.parametrize("family", ["full_rank", "structured"])
+def test_a_model_of_one_coordinate_has_an_empty_triangle(
+    engine: Callable[..., Engine], column: Callable[..., Column], family: str
+) -> None:
+    """The guide's off-diagonal part has no entry then, which is a shape that a pack must carry too."""
+
+    def single() -> Model:
+        mu = random_variable(lambda: Normal(torch.zeros(()), 1.0))
+        return Model([mu()], {})
+
+    program = engine(single, family).program([column(estimator=stl), column(seed=1, estimator=stl)])
+    state, trajectory = program.advance(program.start(), 100)
+    assert trajectory.elbo.isfinite().all()
+    assert trajectory.elbo[-1].abs().max() < 0.2
+    assert program.leaves(state.params)["loc"].shape == (2, 1)

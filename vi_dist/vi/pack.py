@@ -133,7 +133,8 @@ class PackProgram:
         """The guide's leaves, named, `(C, *shape)`, of flat params `(C, P)`."""
         leaves, start = {}, 0
         for name, example in self._initial.items():
-            leaves[name] = params[:, start : start + example.numel()].reshape(-1, *example.shape)
+            leaf = params[:, start : start + example.numel()]
+            leaves[name] = leaf.reshape(params.shape[0], *example.shape)  # not -1: a leaf may be empty
             start += example.numel()
         return leaves
 
