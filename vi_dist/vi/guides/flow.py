@@ -21,9 +21,10 @@ from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
 from vi_dist.vi.noise import NoiseSpace
 
-# The last layers of the networks act this much less than the others, and start smaller still: T starts near, but not
-# at, the identity, and bends more slowly than loc and scale move.
-_LAST, _NEAR_IDENTITY = 0.03, 0.1
+# The last layers of the networks start so small: near, but not at, the identity.
+_NEAR_IDENTITY = 0.01
+# What the leaves of last layers are multiplied with. Splines that bend faster than loc and scale move get stuck.
+_AFFINE, _SPLINE = 1.0, 0.1
 # Groups of coordinates that an autoregressive layer tells apart at most; its inverse takes as many passes.
 _GROUPS = 16
 # Where layers tell more than two groups apart, the Jacobian of up to so many coordinates a group beats the inverse.
@@ -44,9 +45,10 @@ class Flow(Family):
         space: the coordinates.
         groups: groups of coordinates that a layer tells apart.
         build: the zuko transform for a number of coordinates and of groups.
+        pace: what the leaves of last layers are multiplied with.
     """
 
-    def __init__(self, space: NoiseSpace, groups: int, build: Build) -> None:
+    def __init__(self, space: NoiseSpace, groups: int, build: Build, pace: float) -> None:
         super().__init__(space)
         groups = groups or min(space.size, _GROUPS)
         self._dense = groups > 2 and space.size <= _DENSE * groups
@@ -55,7 +57,10 @@ class Flow(Family):
             self._module = _Directed(build(space.size, groups))
         self._shapes = {name: tuple(leaf.shape) for name, leaf in self._module.named_parameters()}
         self._last = _last_layers(self._shapes)
-        self._gains = {name: _gain(name, shape, name in self._last) for name, shape in self._shapes.items()}
+        self._gains = {
+            name: _gain(name, shape) * (pace if name in self._last else 1.0)
+            for name, shape in self._shapes.items()
+        }
 
     def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
         weights = {name: self._first_value(name, loc) for name in self._shapes}
@@ -105,7 +110,7 @@ class Flow(Family):
         return made
 
     def _first_value(self, name: str, like: Tensor) -> Tensor:
-        """Standard normals, biases of hidden layers included (or tanh networks start odd), less and 0 in last layers."""
+        """Standard normals in hidden layers, biases included; in last layers small weights and no biases."""
         shape, last = self._shapes[name], name in self._last
         if name.endswith(".weight"):
             return fixed_normals(name, shape, like) * (_NEAR_IDENTITY if last else 1.0)
@@ -142,12 +147,12 @@ def _last_layers(names: Iterable[str]) -> set[str]:
     return {name for name, (prefix, number) in layer.items() if number in (str(last[prefix]), "phi")}
 
 
-def _gain(name: str, shape: tuple[int, ...], last: bool) -> float:
-    """What a leaf is multiplied with before it acts: 1 / sqrt(inputs) for weights, less in last layers.
+def _gain(name: str, shape: tuple[int, ...]) -> float:
+    """What a leaf is multiplied with before it acts: 1 / sqrt(inputs) for the weights of networks.
 
     So all leaves are of order 1 and one learning rate suits them, loc and scale (Jacot et al., arXiv 1806.07572, 1).
     """
-    return (1 / math.sqrt(shape[-1]) if name.endswith(".weight") else 1.0) * (_LAST if last else 1.0)
+    return 1 / math.sqrt(shape[-1]) if name.endswith(".weight") else 1.0
 
 
 def maf(space: NoiseSpace, transforms: int = 3, hidden: int = 32, groups: int = 0) -> Flow:
@@ -159,7 +164,7 @@ def maf(space: NoiseSpace, transforms: int = 3, hidden: int = 32, groups: int = 
         hidden: width of the two hidden layers of each network.
         groups: groups of coordinates that a layer tells apart; 0: as many as there are, 16 at most.
     """
-    return Flow(space, groups, partial(_transform, "MAF", transforms, hidden, {}))
+    return Flow(space, groups, partial(_transform, "MAF", transforms, hidden, {}), _AFFINE)
 
 
 def realnvp(space: NoiseSpace, transforms: int = 3, hidden: int = 32) -> Flow:
@@ -167,7 +172,7 @@ def realnvp(space: NoiseSpace, transforms: int = 3, hidden: int = 32) -> Flow:
 
     Arguments as for `maf`; a coupling layer is an autoregressive one of two groups.
     """
-    return Flow(space, 2, partial(_transform, "MAF", transforms, hidden, {}))
+    return Flow(space, 2, partial(_transform, "MAF", transforms, hidden, {}), _AFFINE)
 
 
 def nsf(space: NoiseSpace, transforms: int = 2, hidden: int = 32, bins: int = 8, groups: int = 2) -> Flow:
@@ -175,7 +180,7 @@ def nsf(space: NoiseSpace, transforms: int = 2, hidden: int = 32, bins: int = 8,
 
     Arguments as for `maf`, coupling layers by default, and the number of `bins` of each spline.
     """
-    return Flow(space, groups, partial(_transform, "NSF", transforms, hidden, {"bins": bins}))
+    return Flow(space, groups, partial(_transform, "NSF", transforms, hidden, {"bins": bins}), _SPLINE)
 
 
 def _transform(
@@ -189,7 +194,8 @@ def _transform(
         raise ModelError(
             "flows come from zuko, which is not installed: pip install zuko", key="guide"
         ) from error
-    networks = {"hidden_features": (hidden, hidden), "activation": torch.nn.Tanh, "passes": groups}
+    # zuko's networks have ReLU units; smooth ones (tanh, ELU) learn a bend many times more slowly here.
+    networks = {"hidden_features": (hidden, hidden), "passes": groups}
     # A single coordinate depends on no other: its layers have numbers of their own in place of networks.
     flow = getattr(zuko.flows, kind)(
         size, transforms=transforms, **arguments, **(networks if size > 1 else {})
