@@ -703,7 +703,7 @@ def test_bytes_keep_every_field(engine: Make, column: Make) -> None:
 
 @pytest.mark.parametrize("family", ["full_rank", "structured"])
 def test_a_model_of_one_coordinate_has_an_empty_triangle(
-    engine: Callable[..., Engine], column: Callable[..., Column], family: str
+    engine: Callable[..., Any], column: Callable[..., Column], family: str
 ) -> None:
     """The guide's off-diagonal part has no entry then, which is a shape that a pack must carry too."""
 
