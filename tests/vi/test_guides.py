@@ -23,8 +23,9 @@ LOC = torch.tensor([1.5, -2.0, 0.3], dtype=F64)
 SIGMAS = 4.5
 # Further arguments to try, beside the defaults.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "mean_field": [{"whiten": True}],
     "student_t": [{"full_rank": True}],
-    "mixture": [{"full_rank": True, "components": 3}],
+    "mixture": [{"full_rank": True, "components": 3}, {"whiten": True}],
     "structured": [{"blocks": "a + b"}],
 }
 

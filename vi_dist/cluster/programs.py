@@ -59,7 +59,8 @@ class Programs:
 
     def _made(self, task: PackTask, prepared: PreparedModel) -> PackProgram:
         first = task.configurations[0]
-        guide = family(first.guide, prepared.layout.noise)
+        like = torch.empty(0, dtype=DTYPES[first.dtype], device=self._device)
+        guide = family(first.guide, prepared.layout.noise).placed(lambda: prepared.mode, like)
         return PackProgram(
             prepared.joint(guide.jacobian),
             prepared.layout,

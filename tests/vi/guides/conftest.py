@@ -182,7 +182,7 @@ def fit(engine: Callable[..., Any], column: Callable[..., Any]) -> Callable[...,
         params = program.model_params(state.params)
         leaves, remarks = made.family.settle(program.leaves(state.params), params, made.joint)
         settled = made.family.settled
-        evaluations = Evaluator(made.joint, settled, draws)(leaves, params)
+        evaluations = Evaluator(made.joint.value, settled, draws)(leaves, params)
         return Fitted(settled, leaves, params, evaluations, remarks, program)
 
     return run

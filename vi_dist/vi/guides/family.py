@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from vi_dist.vi.noise import NoiseSite, NoiseSpace, NormalSource
 
 if TYPE_CHECKING:
+    from vi_dist.vi.mode import Mode
     from vi_dist.vi.trace import JointProgram
 
 INITIAL_SCALE = 0.1
@@ -52,6 +53,13 @@ class Family(ABC):
     @property
     def settled(self) -> Family:
         """The family of the leaves that `settle` returns, which is the one to evaluate, save and draw from."""
+        return self
+
+    def placed(self, find: Callable[[], Mode | None], like: Tensor) -> Family:
+        """The family to train, for one that lives around the model's mode, which `find` finds if there is one.
+
+        `like` has the dtype and is on the device of the steps.
+        """
         return self
 
     def settle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -84,22 +85,16 @@ class Laplace(Family):
         loc, params = leaves["loc"].to(model_params.dtype), model_params.detach()
         for _ in range(_POLISH):
             value, gradient, hessian = curvature(joint, loc, params)
-            step, _ = _newton(gradient, hessian)
-            moved, gain = _line_search(joint, loc, params, value, step)
+            step, _ = newton(gradient, hessian)
+            moved, gain = line_search(joint, loc, params, value, step)
             loc = torch.where(gain[:, None] > 0, moved, loc)
             if not bool((gain > _GAIN * (1 + value.abs())).any()):
                 break
         value, gradient, hessian = curvature(joint, loc, params)
-        step, (values, vectors) = _newton(gradient, hessian)
-        # Any square root of (-H)^-1 has a triangular one with the same product: R^T of its QR decomposition.
-        root = (vectors / values.sqrt()[:, None]).transpose(-1, -2)
-        upper = torch.linalg.qr(root).R
-        lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign()[..., None]).transpose(-1, -2)
+        step, found = newton(gradient, hessian)
         left = (gradient * step).sum(-1).clamp_min(0).sqrt()
-        remarks = [
-            _remark(*row) for row in zip(value, left, torch.linalg.eigvalsh(_sane(-hessian)), strict=True)
-        ]
-        return {"loc": loc, "scale_tril": lower}, remarks
+        remarks = [_remark(*row) for row in zip(value, left, found.signed, strict=True)]
+        return {"loc": loc, "scale_tril": found.inverse_root()}, remarks
 
 
 def curvature(joint: JointProgram, loc: Tensor, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,14 +119,50 @@ def _column(slope: Tensor, leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf) if column is None else column.detach()
 
 
-def _newton(gradient: Tensor, hessian: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The step (-H)^-1 g `(C, d)`, and the eigenvalues, made positive, and eigenvectors of -H."""
-    values, vectors = torch.linalg.eigh(_sane(-hessian))
-    values = values.abs()
+@dataclass(frozen=True)
+class Curvature:
+    """Minus the Hessian, D^-1 V diag(values) V^T D^-1 with the eigenvalues made positive.
+
+    D gives every coordinate a unit of its own, so that neither rounding errors nor the floor under the eigenvalues
+    depend on the model's units.
+
+    Attributes:
+        values, vectors: eigenvalues `(C, d)`, made positive, and eigenvectors `(C, d, d)` in those units.
+        units: the diagonal of D, `(C, d)`.
+        signed: the eigenvalues as they are, `(C, d)`.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    units: Tensor
+    signed: Tensor
+
+    @property
+    def log_det(self) -> Tensor:
+        """log det of the matrix with positive eigenvalues, `(C,)`."""
+        return (self.values.log() - 2 * self.units.log()).sum(-1)
+
+    def inverse_root(self) -> Tensor:
+        """The lower triangular L `(C, d, d)` with L L^T its inverse."""
+        # Any square root has a triangular one with the same product: R^T of its QR decomposition.
+        root = (self.vectors / self.values.sqrt()[:, None]).transpose(-1, -2)
+        upper = torch.linalg.qr(root).R
+        lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign()[..., None]).transpose(-1, -2)
+        return self.units[..., None] * lower
+
+
+def newton(gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Curvature]:
+    """The step (-H)^-1 g `(C, d)` with directions of the wrong curvature turned round, and the curvature."""
+    matrix = _sane(-hessian)
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1).abs()
+    units = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).rsqrt()
+    signed, vectors = torch.linalg.eigh(units[..., None] * matrix * units[:, None])
+    values = signed.abs()
     floor = (_FLAT * values.amax(-1, keepdim=True)).clamp_min(torch.finfo(values.dtype).tiny)
     values = torch.maximum(values, floor)
-    along = (vectors.transpose(-1, -2) @ gradient[..., None])[..., 0] / values
-    return (vectors @ along[..., None])[..., 0], (values, vectors)
+    along = (vectors.transpose(-1, -2) @ (units * gradient)[..., None])[..., 0] / values
+    step = units * (vectors @ along[..., None])[..., 0]
+    return step, Curvature(values, vectors, units, signed)
 
 
 def _sane(matrix: Tensor) -> Tensor:
@@ -140,7 +171,7 @@ def _sane(matrix: Tensor) -> Tensor:
     return torch.where(finite, matrix, torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device))
 
 
-def _line_search(
+def line_search(
     joint: JointProgram, loc: Tensor, params: Tensor, value: Tensor, step: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The best of loc + step / 2^k `(C, d)` and what it gains over `value`; gain 0 where nothing does."""

@@ -14,6 +14,7 @@ from vi_dist.vi.guides.mean_field import MeanField
 from vi_dist.vi.guides.mixture import Mixture
 from vi_dist.vi.guides.structured import Structured
 from vi_dist.vi.guides.student_t import student_t
+from vi_dist.vi.guides.whitened import whitenable
 from vi_dist.vi.table import Argument, Entry
 
 _POINT = frozenset({"point"})
@@ -31,18 +32,31 @@ def _layers(transforms: int) -> dict[str, Argument]:
 
 
 _FULL = Argument(bool, False, description="full-rank scales in place of independent ones")
+_WHITEN = {
+    "whiten": Argument(bool, False, description="live where the Laplace approximation is standard normal")
+}
 _GROUPS = "groups of coordinates that a layer tells apart: 2 is coupling, 0 all (16 at most)"
 
 GUIDES: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("mean_field", "independent Gaussians in unconstrained space (ADVI)", MeanField),
-        Entry("full_rank", "one multivariate Gaussian over all unconstrained coordinates", FullRank),
+        Entry(
+            "mean_field",
+            "independent Gaussians in unconstrained space (ADVI)",
+            whitenable(MeanField),
+            _WHITEN,
+        ),
+        Entry(
+            "full_rank",
+            "one multivariate Gaussian over all unconstrained coordinates",
+            whitenable(FullRank),
+            _WHITEN,
+        ),
         Entry(
             "low_rank",
             "Gaussian with a few directions of correlation",
-            LowRank,
-            {"rank": Argument(int, low=1, description="number of directions")},
+            whitenable(LowRank),
+            {"rank": Argument(int, low=1, description="number of directions"), **_WHITEN},
         ),
         Entry(
             "structured",
@@ -56,31 +70,41 @@ GUIDES: dict[str, Entry] = {
         Entry(
             "student_t",
             "Student-t: heavier tails, for forward and power divergences",
-            student_t,
-            {"df": Argument(float, 5.0, low=1.0, description="degrees of freedom"), "full_rank": _FULL},
+            whitenable(student_t),
+            {
+                "df": Argument(float, 5.0, low=1.0, description="degrees of freedom"),
+                "full_rank": _FULL,
+                **_WHITEN,
+            },
         ),
         Entry(
             "mixture",
             "equally weighted Gaussians: several modes, skewness",
-            Mixture,
-            {"components": _count(2, "number of Gaussians"), "full_rank": _FULL},
+            whitenable(Mixture),
+            {"components": _count(2, "number of Gaussians"), "full_rank": _FULL, **_WHITEN},
         ),
         Entry("laplace", "Gaussian by the curvature at the mode (Laplace)", Laplace, traits=_POINT),
-        Entry("realnvp", "flow of affine coupling layers on a full-rank Gaussian", realnvp, _layers(3)),
+        Entry(
+            "realnvp",
+            "flow of affine coupling layers on a full-rank Gaussian",
+            whitenable(realnvp),
+            {**_layers(3), **_WHITEN},
+        ),
         Entry(
             "maf",
             "flow of affine autoregressive layers on a full-rank Gaussian",
-            maf,
-            {**_layers(3), "groups": _count(0, _GROUPS, low=0)},
+            whitenable(maf),
+            {**_layers(3), "groups": _count(0, _GROUPS, low=0), **_WHITEN},
         ),
         Entry(
             "nsf",
             "flow of spline layers on a full-rank Gaussian",
-            nsf,
+            whitenable(nsf),
             {
                 **_layers(2),
                 "bins": _count(8, "pieces of each spline", low=2),
                 "groups": _count(2, _GROUPS, low=0),
+                **_WHITEN,
             },
         ),
         Entry("delta", "point estimate: the mode in the model's own space (MAP)", DeltaFamily, traits=_POINT),
