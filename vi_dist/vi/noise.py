@@ -2,7 +2,7 @@
 
 So rows, shards, packs, retries and the order of work cannot change it. The generator is Threefry-2x32 with 20 rounds
 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), written in int32 tensor operations, which wrap
-around as uint32 do and give the same bits eager and compiled; normals come by Box-Muller, two to a block.
+around as uint32 do; normals come by Box-Muller, two to a block.
 """
 
 from __future__ import annotations
@@ -31,6 +31,21 @@ def threefry(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tupl
             y = ((y << rotation) | ((y >> (32 - rotation)) & ((1 << rotation) - 1))) ^ x
         x = x + keys[(group + 1) % 3]
         y = y + (keys[(group + 2) % 3] + (group + 1))
+    return x, y
+
+
+def threefry_(key: tuple[Tensor, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as `threefry`, written over the counters x and y, which have the full shape."""
+    keys = (*key, key[0] ^ key[1] ^ _PARITY)
+    x, y, turned = x.add_(keys[0]), y.add_(keys[1]), torch.empty_like(y)
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x.add_(y)
+            torch.bitwise_right_shift(y, 32 - rotation, out=turned)
+            turned.bitwise_and_((1 << rotation) - 1)
+            y.bitwise_left_shift_(rotation).bitwise_or_(turned).bitwise_xor_(x)
+        x.add_(keys[(group + 1) % 3])
+        y.add_(keys[(group + 2) % 3]).add_(group + 1)
     return x, y
 
 
@@ -104,6 +119,9 @@ class NoiseSpace:
 class NormalSource:
     """Standard normals for C configurations over a noise space.
 
+    Every block of a configuration has a key of its own, made beforehand from seed, purpose, site and number; at run
+    time one call of Threefry with the counter (step, sample) gives its two words.
+
     >>> source = NormalSource(NoiseSpace((NoiseSite("theta", 3),)), [0, 1], torch.float64)
     >>> source(TRAINING, torch.tensor([[5, 7]]), samples=4).shape
     torch.Size([1, 2, 4, 3])
@@ -113,27 +131,34 @@ class NormalSource:
         self, space: NoiseSpace, seeds: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
         self.dtype, self.size = dtype, space.size
-        self.seeds = seed_words(seeds).to(device)
+        self._seeds = seed_words(seeds).to(device)
         hashes, numbers, places = (part.to(device) for part in space.blocks())
         self._hashes, self._numbers = hashes, numbers
         self._places = None if len(places) == 2 * len(numbers) else places
+        self._keys: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, purpose: int, steps: Tensor, samples: int, first_sample: int = 0) -> Tensor:
         """Normals `(K, C, S, E)` for steps `(K, C)`; sample k of a step has number `first_sample + k`."""
-        return self.of_seeds(self.seeds, purpose, steps, samples, first_sample)
-
-    def of_seeds(
-        self, seeds: Tensor, purpose: int, steps: Tensor, samples: int, first_sample: int = 0
-    ) -> Tensor:
-        """The same for other configurations: seeds as int32 words `(C, 2)` (`seed_words`)."""
-        steps = steps.to(torch.int32)
-        one = threefry((seeds[:, 0], seeds[:, 1]), (torch.full_like(steps, purpose), steps))
-        key = (one[0][..., None, None], one[1][..., None, None])
-        sites = threefry((key[0], key[1]), (self._hashes[:, 0], self._hashes[:, 1]))
+        key = self._keys_of(purpose)
+        steps = steps.to(torch.int32)[..., None, None]
         sample = torch.arange(first_sample, first_sample + samples, dtype=torch.int32, device=steps.device)
-        words = threefry(sites, (sample[:, None], self._numbers))
-        radius = torch.sqrt(-2 * torch.log(uniform(words[0], self.dtype)))
-        angle = uniform(words[1], self.dtype) * (2 * math.pi)
+        shape = (*steps.shape[:2], samples, len(self._numbers))
+        # Whole tensors and no views: the rounds of Threefry then write in place, which halves their time.
+        words = threefry_(
+            (key[0], key[1]), steps.expand(shape).clone(), sample[:, None].expand(shape).clone()
+        )
+        radius = uniform(words[0], self.dtype).log_().mul_(-2).sqrt_()
+        angle = uniform(words[1], self.dtype).mul_(2 * math.pi)
         pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
-        flat = pairs.reshape(*pairs.shape[:-2], -1)
+        flat = pairs.reshape(*shape[:3], -1)
         return flat if self._places is None else flat.index_select(-1, self._places)
+
+    def _keys_of(self, purpose: int) -> tuple[Tensor, Tensor]:
+        """Keys of all blocks of all configurations, two words `(C, 1, B)` each."""
+        if purpose not in self._keys:
+            seeds = self._seeds[:, 0], self._seeds[:, 1]
+            ours = threefry(seeds, (torch.full_like(seeds[0], purpose), torch.zeros_like(seeds[0])))
+            sites = threefry((ours[0][:, None], ours[1][:, None]), (self._hashes[:, 0], self._hashes[:, 1]))
+            first, second = threefry(sites, (self._numbers, torch.zeros_like(self._numbers)))
+            self._keys[purpose] = first[:, None], second[:, None]
+        return self._keys[purpose]
