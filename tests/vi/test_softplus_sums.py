@@ -9,7 +9,7 @@ from vi_dist.vi.softplus_sums import group_softplus_sums, sum_softplus
 
 
 def test_sum_and_slope_equal_the_plain_ones_at_every_scale_and_remainder() -> None:
-    for size in (1, 7, 8, 29):
+    for size in (1, 7, 100, 113, 229):
         x = torch.linspace(-900, 900, size, dtype=torch.float64).requires_grad_()
         plain = torch.nn.functional.softplus(x, threshold=100).sum()
         grouped = sum_softplus(x)
@@ -51,3 +51,11 @@ def test_a_broadcast_inside_the_sum_is_left_as_one_term() -> None:
     graph = trace(function, at)
     group_softplus_sums(graph)
     torch.testing.assert_close(graph(at), function(at), rtol=1e-13, atol=1e-12)
+
+
+def test_the_slope_has_the_slope_that_curvature_at_a_mode_needs() -> None:
+    x = torch.linspace(-900, 900, 37, dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(sum_softplus(x), x, create_graph=True)
+    (second,) = torch.autograd.grad(slope.sum(), x)
+    logistic = torch.sigmoid(x.detach())
+    torch.testing.assert_close(second, logistic * torch.sigmoid(-x.detach()), rtol=1e-12, atol=1e-300)
