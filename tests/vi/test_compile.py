@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vi_dist.vi.compile import compile_graph, decide, lift_constants, program_key
+from vi_dist.vi.compile import compile_graph, compile_steps, decide, lift_constants, program_key
 from vi_dist.vi.graph import trace
 
 
@@ -37,6 +37,26 @@ def test_a_second_compilation_of_the_same_program_is_a_look_into_the_cache(tmp_p
     assert len(made) == 1
     torch.testing.assert_close(first(x), graph(x))
     torch.testing.assert_close(second(x), other(x))
+
+
+@pytest.mark.slow
+def test_steps_taken_in_one_call_are_the_steps_taken_one_by_one(tmp_path: Path) -> None:
+    data = torch.linspace(0, 1, 12, dtype=torch.float64).reshape(3, 4)
+
+    def step(
+        state: torch.Tensor, noise: torch.Tensor, rate: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        moved = state - rate * (data @ (state + noise)).tanh().sum()
+        return moved, moved.norm()
+
+    state, noise = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    graph = trace(step, state, noise[0], rate)
+    last, records = compile_steps(graph, (state, noise[0], rate), 1, 6, tmp_path)(state, noise, rate)
+    for one, record in zip(noise, records, strict=True):
+        state, expected = step(state, one, rate)
+        torch.testing.assert_close(record, expected)
+    torch.testing.assert_close(last, state)
 
 
 def test_the_decision_weighs_the_steps_ahead_against_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:

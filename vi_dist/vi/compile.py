@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.scan import scan
 from torch.fx import GraphModule
 
 log = logging.getLogger(__name__)
@@ -89,27 +90,79 @@ def default_cache() -> Path:
     return Path(home) / "programs"
 
 
+def compile_steps(
+    graph: GraphModule, inputs: Sequence[Tensor], carried: int, steps: int, directory: Path | None = None
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Several steps in a row as compiled code; from the cache if any process compiled it before.
+
+    The data that the graph holds are inputs of the program, so that it does not depend on their values.
+
+    Args:
+        graph: one step, from `carried` tensors, one tensor that differs between steps and further ones that do not,
+            to the carried tensors and records.
+        inputs: an example of each input.
+        carried: how many tensors a step hands to the next.
+        steps: K, how many are taken in one call: the differing input and the records get an axis of K in front.
+        directory: where compiled programs are kept.
+    """
+    graph, constants = lift_constants(graph)
+    varying = inputs[carried].expand(steps, *inputs[carried].shape).clone()
+    examples = (*inputs[:carried], varying, *inputs[carried + 1 :], *constants)
+    return _program(_Steps(graph, carried), program_key(graph, examples), examples, constants, directory)
+
+
 def compile_graph(
     graph: GraphModule, inputs: Sequence[Tensor], directory: Path | None = None
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """The graph as compiled code for inputs of these shapes; from the cache if any process compiled it before.
-
-    The data that the graph holds are inputs of the program, so that it does not depend on their values.
-    """
+    """A graph as compiled code for inputs of these shapes; cached, and its data held apart, as in `compile_steps`."""
     graph, constants = lift_constants(graph)
     examples = (*inputs, *constants)
+    return _program(graph, program_key(graph, examples), examples, constants, directory)
+
+
+def _program(
+    program: torch.nn.Module,
+    key: str,
+    examples: Sequence[Tensor],
+    constants: Sequence[Tensor],
+    directory: Path | None,
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The compiled program of that key, from the cache or made now; its last inputs are the constants."""
     directory = directory or default_cache()
     directory.mkdir(parents=True, exist_ok=True)
-    package = directory / f"{program_key(graph, examples)}.pt2"
+    package = directory / f"{key}.pt2"
     with _locked(package.with_suffix(".lock")):
         if not package.exists():
-            _compile(graph, examples, package)
+            _compile(program, examples, package)
     run = _load(package)
 
-    def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(run(*tensors, *constants))
 
-    return step
+    return call
+
+
+class _Steps(torch.nn.Module):
+    """A step, taken once for every entry of its varying input."""
+
+    def __init__(self, step: GraphModule, carried: int) -> None:
+        super().__init__()
+        self.step, self.carried = step, carried
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        carried, varying, rest = (
+            list(inputs[: self.carried]),
+            inputs[self.carried],
+            inputs[self.carried + 1 :],
+        )
+
+        def once(state: list[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            out = self.step(*state, x, *rest)
+            # Cloned, because what a loop returns must not be what it was given.
+            return [t.clone() for t in out[: self.carried]], [t.clone() for t in out[self.carried :]]
+
+        last, records = scan(once, carried, varying)
+        return (*last, *records)
 
 
 def lift_constants(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
@@ -146,12 +199,12 @@ def program_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _compile(graph: GraphModule, examples: Sequence[Tensor], package: Path) -> None:
+def _compile(program: torch.nn.Module, examples: Sequence[Tensor], package: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's own deprecations
-        exported = torch.export.export(graph, tuple(examples), strict=False)
+        exported = torch.export.export(program, tuple(examples), strict=False)
         with tempfile.TemporaryDirectory(dir=package.parent) as scratch:
             made = aoti_compile_and_package(exported, package_path=os.path.join(scratch, "step.pt2"))
             os.replace(made, package)

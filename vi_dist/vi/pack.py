@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from vi_dist.vi.columns import Column, group, group_tensors, pack_coefficients, padded
-from vi_dist.vi.compile import Decision, compile_graph, decide
+from vi_dist.vi.compile import Decision, compile_steps, decide
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.family import Family
@@ -31,9 +31,12 @@ MAX_STREAK = 20
 # Draws behind the first estimate of log Z, and the weight of each later step in it.
 SHIFT_DRAWS, SHIFT_RATE = 64, 0.1
 # Noise is made for several steps at once, up to so many numbers.
-NOISE_BLOCK = 1 << 18
+NOISE_BLOCK = 1 << 20
 
-StepFunction = Callable[..., tuple[Tensor, ...]]
+# Steps that a compiled program takes in one call: calling it costs as much as stepping a dozen columns.
+_NARROW, _MANY_STEPS, _SOME_STEPS = 8, 64, 16
+
+StepsFunction = Callable[..., tuple[Tensor, ...]]
 
 
 class PackProgram:
@@ -80,7 +83,8 @@ class PackProgram:
         self._limit = 40.0 if dtype == torch.float32 else 300.0
         self._set_columns(padded(columns, width or len(columns)))
         self._graph: GraphModule | None = None
-        self._step: StepFunction | None = None
+        self._steps: StepsFunction | None = None
+        self._steps_at_once = 1
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -146,25 +150,30 @@ class PackProgram:
 
     def advance(self, state: PackState, steps: int) -> tuple[PackState, Trajectory]:
         """Take up to `steps` steps with every column that is alive and has steps left."""
-        rows: list[tuple[Tensor, ...]] = []
+        records: list[tuple[Tensor, ...]] = []
         tensors: Sequence[Tensor] = state.tensors()
-        block = max(1, NOISE_BLOCK // max(1, self.width * self.num_samples * self._noise.size))
+        take, at_once = self._steps or self._one_step, self._steps_at_once
+        # A compiled program takes its number of steps: those beyond the last one wanted change nothing.
+        last = torch.minimum(self._constants[0], state.step + steps)
+        numbers = self.width * self.num_samples * max(1, self._noise.size)
+        block = at_once * max(1, NOISE_BLOCK // (numbers * at_once))
         with torch.no_grad():
             for first in range(0, steps, block):
-                count = min(block, steps - first)
+                count = min(block, -(-(steps - first) // at_once) * at_once)
                 ahead = torch.arange(count, device=self.device)[:, None]
                 noise = self._noise(TRAINING, tensors[3] + ahead, self.num_samples)
-                for eps in noise:
-                    *tensors, loss, elbo, norm = self._run(*tensors, eps, *self._constants)
-                    rows.append((loss, elbo, norm))
+                for eps in noise.split(at_once):
+                    *tensors, loss, elbo, norm = take(*tensors, eps, last, *self._constants[1:])
+                    records.append((loss, elbo, norm))
         nothing = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
-        loss, elbo, norm = map(torch.stack, zip(*rows, strict=True)) if rows else (nothing,) * 3
-        return PackState(*tensors), Trajectory(loss, elbo, norm)
+        loss, elbo, norm = map(torch.cat, zip(*records, strict=True)) if records else (nothing,) * 3
+        return PackState(*tensors), Trajectory(loss[:steps], elbo[:steps], norm[:steps])
 
-    def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if self._step is None:
-            self._step = self.graph() or self._step_once
-        return self._step(*inputs)
+    def _one_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One step of the flat graph or, in a loop, of the model itself; noise and records have an axis of one step."""
+        step = self.graph() or self._step_once
+        *tensors, loss, elbo, norm = step(*inputs[:8], inputs[8][0], *inputs[9:])
+        return *tensors, loss[None], elbo[None], norm[None]
 
     def graph(self) -> GraphModule | None:
         """One step as a flat graph, traced on first use; None if the model runs as a loop."""
@@ -186,7 +195,9 @@ class PackProgram:
         decision = decide(mode, graph, steps)
         if decision.compiled:
             try:
-                self._step = compile_graph(graph, self._example(), cache)
+                at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
+                self._steps = compile_steps(graph, self._example(), len(fields(PackState)), at_once, cache)
+                self._steps_at_once = at_once
             except Exception as error:  # a compiler can fail in as many ways as there are machines
                 log.warning("compilation failed, the flat graph runs eagerly: %s", error)
                 return Decision(

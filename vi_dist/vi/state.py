@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -47,6 +48,25 @@ class PackState:
     def from_bytes(cls, content: bytes, device: torch.device | str = "cpu") -> PackState:
         """A state from `to_bytes`, on a device."""
         return cls(**{name: tensor.to(device) for name, tensor in load(content).items()})
+
+
+def gather(sources: Sequence[tuple[PackState, int]], width: int) -> PackState:
+    """A pack's state of rows from other packs' states, in order, each given as (state, row).
+
+    Rows up to the width repeat the first: there the pack has columns that take no step (`columns.padded`).
+    """
+    rows = [*sources, *[sources[0]] * (width - len(sources))]
+    gathered = {}
+    for field in fields(PackState):
+        axis = _COLUMN_AXIS.get(field.name, 0)
+        gathered[field.name] = torch.stack(
+            [getattr(state, field.name).select(axis, row) for state, row in rows], axis
+        )
+    return PackState(**gathered)
+
+
+# Where a field's columns are, if not along its first axis.
+_COLUMN_AXIS = {"buffers": 1}
 
 
 @dataclass(frozen=True)
