@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vi_dist.evaluation.pareto import khat_threshold, pareto_khat
+from vi_dist.evaluation.pareto import khat_threshold, pareto_khat, smoothed_weights
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what ArviZ will be one day
@@ -83,3 +83,20 @@ def test_threshold() -> None:
     assert khat_threshold(4096) == pytest.approx(0.7)
     assert khat_threshold(100) == pytest.approx(0.5)
     assert khat_threshold(1000) == pytest.approx(1 - 1 / 3)
+
+
+@pytest.mark.parametrize("kind", ["normal", "student", "skewed", "pareto", "uniform"])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("n", [50, 1000])
+def test_smoothed_weights_are_arviz_s(kind: str, scale: float, n: int) -> None:
+    log_weights = weights(kind, scale, n) - 500.0
+    kept = log_weights.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = np.exp(np.asarray(arviz.psislw(log_weights.copy())[0]))
+    np.testing.assert_allclose(smoothed_weights(log_weights), expected, rtol=1e-9)
+    np.testing.assert_array_equal(log_weights, kept)
+
+
+def test_smoothed_weights_of_an_exact_guide_are_equal() -> None:
+    np.testing.assert_array_equal(smoothed_weights(np.full(10, -3.0)), np.full(10, 0.1))

@@ -83,7 +83,11 @@ def test_no_code_is_loaded_from_disk(engine: Callable[..., Any], tmp_path: Path)
     """The description is JSON that says which family over which sites."""
     write(engine(model), "mean_field", tmp_path)
     description = json.loads((tmp_path / DESCRIPTION).read_text())
-    assert description == {"family": "mean_field", "arguments": {}, "sites": [["scale", 1], ["weights", 2]]}
+    assert description == {
+        "family": "mean_field",
+        "arguments": {"whiten": False},
+        "sites": [["scale", 1], ["weights", 2]],
+    }
 
 
 def test_control_flow_needs_the_source(engine: Callable[..., Any], tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Judge:
     def __init__(self, prepared: PreparedModel, family: Family, samples: int) -> None:
         self._layout, self._family = prepared.layout, family
         self._joint = prepared.joint(family.jacobian)
-        self._evaluator = Evaluator(prepared.joint(), family.settled, samples)
+        self._evaluator = Evaluator(prepared.values, family.settled, samples)
 
     def __call__(
         self,

@@ -17,7 +17,9 @@ from vi_dist.model.data import load_data, to_device
 from vi_dist.model.model import Model
 from vi_dist.vi.context import model_context, steady_products
 from vi_dist.vi.density import Density
+from vi_dist.vi.joint_values import JointValues
 from vi_dist.vi.layout import Layout, make_layout
+from vi_dist.vi.mode import Mode, find_mode
 from vi_dist.vi.sampling import Constrain, make_constrain
 from vi_dist.vi.trace import JointProgram, trace_joint
 
@@ -29,21 +31,30 @@ class PreparedModel:
         setup: where the model and its data come from.
         dtype: of every float.
         device: where the numbers live.
+        held_out: whether the model observes the rows that the setup holds out, instead of those that train.
     """
 
-    def __init__(self, setup: Setup, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        *,
+        held_out: bool = False,
+    ) -> None:
         steady_products()
-        self.setup, self.dtype, self.device = setup, dtype, torch.device(device)
+        self.setup, self.dtype, self.device, self._held_out = setup, dtype, torch.device(device), held_out
         self._joints: dict[bool, JointProgram] = {}
 
     @cached_property
     def model(self) -> Model:
         """The user's model on its data. Raises `ModelError` if `build` raises or returns something else."""
-        data = (
-            None
-            if self.setup.data is None
-            else to_device(load_data(self.setup.data), self.dtype, self.device)
-        )
+        data = None
+        if self.setup.data is not None:
+            data = load_data(self.setup.data)
+            if self.setup.holdout is not None:
+                data = self.setup.holdout.part(data, self._held_out)
+            data = to_device(data, self.dtype, self.device)
         build = self.setup.build.load()
         with model_context(self.dtype, self.device):
             return call_build(build, data, self.setup.build.file)
@@ -61,6 +72,19 @@ class PreparedModel:
             density = Density(self.model, self.layout, jacobian=jacobian)
             self._joints[jacobian] = trace_joint(density, dtype=self.dtype, device=self.device)
         return self._joints[jacobian]
+
+    @cached_property
+    def values(self) -> JointValues:
+        """The log joint of many rows, for evaluation; compiled where the sweep has enough of them."""
+        values = JointValues(self.joint(), self.start.shape[0], self.dtype)
+        values.compile(self.setup.compile, self.setup.evaluations * self.setup.samples)
+        return values
+
+    @cached_property
+    def mode(self) -> Mode | None:
+        """The mode of the coordinates' density, found once, in float64; None where there is none to be found."""
+        precise = PreparedModel(self.setup, torch.float64)
+        return find_mode(precise.joint(), precise.start, precise.layout.size)
 
     def log_density(self) -> float:
         """The log joint where guides start. Raises `ModelError` if the model fails there."""

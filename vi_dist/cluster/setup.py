@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.holdout import Holdout
+from vi_dist.evaluation.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class Setup:
         samples: draws per evaluation.
         cpus: threads of a worker on a CPU.
         compile: whether steps are compiled: ``auto``, ``always`` or ``never``.
+        evaluations: how many there will be at most, which is what compiling the log joint for them is worth.
+        holdout: rows that do not train, and that guides are scored by.
+        reference: means and sds of elements by name, to which the distance is measured.
     """
 
     build: BuildSource
@@ -26,3 +31,6 @@ class Setup:
     samples: int = 4096
     cpus: int = 1
     compile: str = "auto"
+    evaluations: int = 1
+    holdout: Holdout | None = None
+    reference: Moments | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +12,9 @@ from torch import Tensor
 from vi_dist.evaluation.pareto import pareto_khat
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.noise import EVALUATION, NormalSource
-from vi_dist.vi.trace import JointProgram
 
-# Rows evaluated at once, so that memory stays bounded: rows times the largest intermediate of one sample.
-ROWS = 512
+# Draws made at once, so that memory stays bounded: rows times what a guide needs for one of them.
+ROWS = 1024
 # The evaluation's noise is kept for the next guide up to so many numbers.
 KEPT_NUMBERS = 1 << 22
 
@@ -41,12 +40,12 @@ class Evaluator:
     """Evaluates guides of one family against one model.
 
     Args:
-        joint: the model's log joint over rows in float64, with the Jacobian.
+        joint: the model's log joint over rows in float64, with the Jacobian (`JointProgram.value` or `JointValues`).
         family: the guide family.
         samples: number of draws per guide; the same draws for every guide.
     """
 
-    def __init__(self, joint: JointProgram, family: Family, samples: int = 4096) -> None:
+    def __init__(self, joint: Callable[[Tensor], Tensor], family: Family, samples: int = 4096) -> None:
         self.joint, self.family, self.samples = joint, family, samples
         self._source = NormalSource(family.noise, [0], torch.float64)
         self._kept: Tensor | None = None
@@ -64,7 +63,7 @@ class Evaluator:
                 noise = self._noise(first, count).expand(columns, -1, -1)
                 z = self.family.draw(leaves, noise)
                 rows = torch.cat((z, params[:, None].expand(-1, count, -1)), -1)
-                own = self.joint.value(rows.reshape(-1, rows.shape[-1])).reshape(columns, count)
+                own = self.joint(rows.reshape(-1, rows.shape[-1])).reshape(columns, count)
                 # From the noise: inverting a badly conditioned guide for its own draws would invent an ELBO.
                 parts.append(own - self.family.density_of_draw(leaves, noise, z)[0])
         return torch.cat(parts, 1)

@@ -29,17 +29,35 @@ class Distance:
     worst: str
 
 
-def moments(draws: Mapping[str, ArrayLike]) -> dict[str, tuple[float, float]]:
-    """Mean and sd of every element of draws `(n, *shape)` by name, row-major and 0-based."""
+def moments(
+    draws: Mapping[str, ArrayLike], weights: NDArray[np.float64] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Mean and sd of every element of draws `(n, *shape)` by name, row-major and 0-based.
+
+    Args:
+        draws: by the query's name.
+        weights: importance weights `(n,)` that add up to one; absent, all draws count alike.
+    """
     found = {}
     for name, values in draws.items():
         array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
         columns = array.reshape(array.shape[0], -1)
+        means, sds = _mean_and_sd(columns, weights)
         for place, index in enumerate(itertools.product(*map(range, array.shape[1:]))):
-            element = columns[:, place]
             label = f"{name}[{','.join(map(str, index))}]" if index else name
-            found[label] = (float(element.mean()), float(element.std(ddof=1)))
+            found[label] = (float(means[place]), float(sds[place]))
     return found
+
+
+def _mean_and_sd(
+    columns: NDArray[np.float64], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if weights is None:
+        return columns.mean(0), columns.std(0, ddof=1)
+    means = weights @ columns
+    # As n - 1 is for equal weights: the sum of squares falls short by the variance of the mean.
+    shortfall = 1 - float((weights**2).sum())
+    return means, np.sqrt(weights @ (columns - means) ** 2 / shortfall)
 
 
 def distance(found: Moments, reference: Moments) -> Distance:

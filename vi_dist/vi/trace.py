@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from vi_dist.errors import ModelError
 from vi_dist.vi.context import model_context
@@ -28,12 +29,15 @@ class JointProgram:
         mode: `flat` (the model's Python was traced away) or `loop` (it runs once per row).
         reason: why it is a loop; empty when flat.
         nodes: number of operations of one sample's graph, 0 for a loop.
+        one: the log joint of one flat vector `(D,)`.
+        widest: numbers in the largest intermediate of one sample's graph.
     """
 
     mode: str
     reason: str
     nodes: int
     one: Callable[[Tensor], Tensor]
+    widest: int = 1
 
     def value(self, rows: Tensor) -> Tensor:
         """Log joint `(B,)` of flat vectors `(B, D)`."""
@@ -90,7 +94,12 @@ def trace_joint(density: Density, *, dtype: torch.dtype, device: torch.device | 
     if reason or graph is None:
         log.warning("the model cannot be batched and runs as a loop over samples (%s)", reason)
         return JointProgram("loop", reason, 0, one)
-    return JointProgram("flat", "", len(graph.graph.nodes), graph)
+    return JointProgram("flat", "", len(graph.graph.nodes), graph, _widest(graph))
+
+
+def _widest(graph: GraphModule) -> int:
+    values = (node.meta.get("val") for node in graph.graph.nodes if node.op == "call_function")
+    return max((value.numel() for value in values if isinstance(value, Tensor)), default=1)
 
 
 def _disagreement(

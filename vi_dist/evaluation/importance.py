@@ -1,0 +1,43 @@
+"""A guide's draws with their importance weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vi_dist.evaluation.evaluate import ROWS
+from vi_dist.vi.guides.family import Family
+from vi_dist.vi.noise import SAMPLING, NormalSource
+from vi_dist.vi.trace import JointProgram
+
+
+def weighted_rows(
+    joint: JointProgram, family: Family, leaves: Mapping[str, Tensor], params: Tensor, n: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """n draws `(n, D)` of one guide's coordinates, followed by the model's params, and their log weights `(n,)`.
+
+    They are the draws of `vi_dist.vi.sampling.draw_flat` and `Fit.sample` with this seed, in float64.
+
+    Args:
+        joint: the model's log joint over rows in float64, with the Jacobian.
+        family: the guide's family, settled.
+        leaves: the guide's leaves, without a leading axis.
+        params: the model's own params, flat, `(p,)`.
+        n: number of draws.
+        seed: of the draws.
+    """
+    batched = {name: leaf.to(torch.float64)[None] for name, leaf in leaves.items()}
+    own = params.to(torch.float64)
+    source = NormalSource(family.noise, [seed], torch.float64)
+    rows, weights = [], []
+    with torch.no_grad():
+        for first in range(0, n, ROWS):
+            count = min(ROWS, n - first)
+            noise = source(SAMPLING, torch.zeros(1, 1), count, first)[0]
+            z = family.draw(batched, noise)
+            row = torch.cat((z[0], own.expand(count, -1)), -1)
+            weights.append(joint.value(row) - family.density_of_draw(batched, noise, z)[0][0])
+            rows.append(row)
+    return torch.cat(rows), torch.cat(weights)
