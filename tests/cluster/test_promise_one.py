@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vi_dist.cluster.setup import Setup
@@ -89,76 +90,110 @@ def mixed(configuration: Configure, family: str) -> list[Configuration]:
     return [configuration(guide=family, **choice) for choice in choices]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def pack(
-    request: pytest.FixtureRequest, toy_setup: Callable[..., Setup], configuration: Configure
-) -> tuple[PackWorker, list[Configuration], list[Result]]:
-    """A worker, eight configurations, and what becomes of them together."""
-    members = mixed(configuration, request.param)
-    worker = PackWorker(toy_setup())
-    return worker, members, run(worker, members, 8, members)
+@dataclass(frozen=True)
+class Together:
+    """A worker, eight configurations, and what becomes of them in one pack of width 8."""
+
+    worker: PackWorker
+    members: list[Configuration]
+    results: list[Result]
 
 
-def test_the_hopeless_one_is_named_and_the_others_finish(
-    pack: tuple[PackWorker, list[Configuration], list[Result]],
-) -> None:
-    *others, hopeless = (result.outcome for result in pack[2])
+@pytest.fixture(scope="module")
+def together(toy_setup: Callable[..., Setup], configuration: Configure) -> Callable[[str, str], Together]:
+    """``together(family, mode)``, once each."""
+
+    @cache
+    def made(family: str, mode: str) -> Together:
+        members = mixed(configuration, family)
+        worker = PackWorker(toy_setup(compile=mode))
+        return Together(worker, members, run(worker, members, 8, members))
+
+    return made
+
+
+@pytest.fixture(params=FAMILIES)
+def eager(request: pytest.FixtureRequest, together: Callable[[str, str], Together]) -> Together:
+    return together(request.param, "never")
+
+
+@pytest.fixture(
+    params=[
+        *((family, "never") for family in FAMILIES),
+        pytest.param(("mean_field", "always"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def pack(request: pytest.FixtureRequest, together: Callable[[str, str], Together]) -> Together:
+    return together(*request.param)
+
+
+def test_the_hopeless_one_is_named_and_the_others_finish(pack: Together) -> None:
+    *others, hopeless = (result.outcome for result in pack.results)
     assert hopeless.status == "diverged"
     assert "Diverged at step" in hopeless.reason and hopeless.reason.endswith(".")
     assert {outcome.status for outcome in others} == {"finished"}
 
 
 @given(chosen=st.permutations(range(8)), count=st.integers(1, 8), chunk=st.sampled_from([7, 30]))
-@settings(max_examples=8)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_position_neighbours_and_chunks_change_nothing(
-    pack: tuple[PackWorker, list[Configuration], list[Result]], chosen: list[int], count: int, chunk: int
+    pack: Together, chosen: list[int], count: int, chunk: int
 ) -> None:
-    worker, members, together = pack
+    """Bitwise, at one width; a compiled program takes 64 steps in a call, whatever the chunk."""
     places = chosen[:count]
-    results = run(worker, [members[place] for place in places], 8, members, chunk)
+    results = run(pack.worker, [pack.members[place] for place in places], 8, pack.members, chunk)
     for place, result in zip(places, results, strict=True):
-        assert result.same_as(together[place]), members[place].name
+        assert result.same_as(pack.results[place]), pack.members[place].name
 
 
-def test_a_program_that_knows_less_gives_the_same(
-    pack: tuple[PackWorker, list[Configuration], list[Result]],
-) -> None:
-    worker, members, together = pack
+def test_a_program_that_knows_less_gives_the_same(eager: Together) -> None:
+    """Bitwise for flat graphs; a compiler fuses another program in another way (the next test's tolerance)."""
     for place in (0, 3):
-        (alone,) = run(worker, [members[place]], 8)
-        assert alone.same_as(together[place]), members[place].name
+        (alone,) = run(eager.worker, [eager.members[place]], 8)
+        assert alone.same_as(eager.results[place]), eager.members[place].name
 
 
-def test_alone_at_width_one_it_is_the_same_up_to_the_order_of_sums(
-    pack: tuple[PackWorker, list[Configuration], list[Result]],
-) -> None:
-    worker, members, together = pack
+def test_alone_at_width_one_it_is_the_same_up_to_the_order_of_sums(eager: Together) -> None:
     for place in (0, 2):
-        (alone,) = run(worker, [members[place]], 1)
-        for name in CURVES[:2]:
-            np.testing.assert_allclose(
-                alone.curves[name], together[place].curves[name], rtol=WIDTH_TOLERANCE, atol=WIDTH_TOLERANCE
-            )
-        for name, leaf in alone.outcome.leaves.items():
-            np.testing.assert_allclose(leaf, together[place].outcome.leaves[name], atol=WIDTH_TOLERANCE)
+        (alone,) = run(eager.worker, [eager.members[place]], 1)
+        assert_close(alone, eager.results[place])
 
 
-def test_another_worker_goes_on_where_one_stopped(
-    pack: tuple[PackWorker, list[Configuration], list[Result]], toy_setup: Callable[..., Setup]
-) -> None:
-    worker, members, together = pack
+@pytest.mark.slow
+def test_compiled_it_is_the_same_up_to_the_order_of_sums(together: Callable[[str, str], Together]) -> None:
+    compiled, eager = together("mean_field", "always"), together("mean_field", "never")
+    kind = compiled.worker.advance(
+        PackTask(0, 8, tuple(compiled.members), tuple(compiled.members)), None, 1
+    ).kind
+    assert kind.compiled
+    for place in range(7):
+        assert_close(compiled.results[place], eager.results[place])
+
+
+def assert_close(one: Result, other: Result) -> None:
+    for name in CURVES[:2]:
+        np.testing.assert_allclose(
+            one.curves[name], other.curves[name], rtol=WIDTH_TOLERANCE, atol=WIDTH_TOLERANCE
+        )
+    for name, leaf in one.outcome.leaves.items():
+        np.testing.assert_allclose(leaf, other.outcome.leaves[name], atol=WIDTH_TOLERANCE)
+
+
+def test_another_worker_goes_on_where_one_stopped(pack: Together) -> None:
+    members = pack.members
     task = PackTask(0, 8, tuple(members), tuple(members))
-    half = worker.advance(task, None, 12)
-    fresh = PackWorker(toy_setup())
+    half = pack.worker.advance(task, None, 12)
+    fresh = PackWorker(pack.worker.setup)
     rest = fresh.advance(task, half.state, 18)
     repeated = fresh.advance(task, half.state, 18)
     assert rest.state == repeated.state, "a call repeated from the same state gives the same"
-    for row, result in enumerate(together):
+    for row, result in enumerate(pack.results):
         joined = np.concatenate(
             [part.curves["train/loss"][: part.after[row] - part.before[row], row] for part in (half, rest)]
         )
         np.testing.assert_array_equal(joined, result.curves["train/loss"])
-    for outcome, result in zip(fresh.evaluate(task, rest.state).outcomes, together, strict=True):
+    for outcome, result in zip(fresh.evaluate(task, rest.state).outcomes, pack.results, strict=True):
         assert all(leaf.equal(result.outcome.leaves[name]) for name, leaf in outcome.leaves.items())
         assert np.array_equal(outcome.elbo, result.outcome.elbo, equal_nan=True)
 
