@@ -43,8 +43,9 @@ from vi_dist.vi.estimators import (
     vr_iwae,
 )
 from vi_dist.vi.noise import SHIFT, TRAINING, NormalSource
-from vi_dist.vi.pack import MAX_STREAK, SHIFT_DRAWS, SHIFT_RATE, PackProgram
+from vi_dist.vi.pack import SHIFT_DRAWS, PackProgram
 from vi_dist.vi.state import PackState
+from vi_dist.vi.step import MAX_STREAK, SHIFT_RATE
 from vi_dist.vi.trace import JointProgram
 
 F32, F64 = torch.float32, torch.float64

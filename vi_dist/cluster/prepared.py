@@ -102,7 +102,7 @@ class PreparedModel:
     @property
     def start(self) -> torch.Tensor:
         """Where guides start: coordinates near the prior's median and the params' first values, `(D,)`."""
-        return torch.cat((self.layout.loc, self.layout.eta)).to(self.device, self.dtype)
+        return self.layout.start.to(self.device, self.dtype)
 
     @cached_property
     def constrain(self) -> Constrain:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vi_dist.vi.divergences import Divergence
 from vi_dist.vi.estimators import Coefficients, Estimator, select
+from vi_dist.vi.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -105,3 +106,58 @@ def pack_coefficients(
         result = made if result is None else select(mask, made, result)
     assert result is not None, "a pack has at least one column"
     return result, clamped
+
+
+@dataclass(frozen=True)
+class ColumnTensors:
+    """Everything that differs between the columns of a pack, as tensors.
+
+    Attributes:
+        named: rates, coefficients and the like, `(C,)` or `(C, 1)`.
+        groups: the divergences and estimators that a program knows.
+        tensors: of each group, its mask and arguments (`group_tensors`).
+    """
+
+    named: Mapping[str, Tensor]
+    groups: Sequence[Group]
+    tensors: Sequence[Sequence[Tensor]]
+
+    def flat(self) -> list[Tensor]:
+        """All tensors in one list, ``steps`` first."""
+        return [*self.named.values(), *(tensor for part in self.tensors for tensor in part)]
+
+    def with_flat(self, flat: Sequence[Tensor]) -> ColumnTensors:
+        """The same structure over other tensors, in the order of `flat`."""
+        rest = iter(flat)
+        named = {name: next(rest) for name in self.named}
+        return replace(self, named=named, tensors=[[next(rest) for _ in part] for part in self.tensors])
+
+
+def column_tensors(
+    columns: Sequence[Column],
+    groups: Sequence[Group],
+    schedules: Sequence[str],
+    coefficients: Sequence[str],
+    like: Tensor,
+) -> ColumnTensors:
+    """The columns' numbers, in the dtype and on the device of `like`."""
+
+    def numbers(values: Sequence[float]) -> Tensor:
+        return torch.tensor(list(values), dtype=like.dtype, device=like.device)[:, None]
+
+    named = {
+        "steps": torch.tensor([c.steps for c in columns], device=like.device),
+        "shifted": torch.tensor([c.needs_shift for c in columns], device=like.device),
+        "rate": numbers([c.learning_rate for c in columns]),
+        "total": numbers([max(c.steps, 1) for c in columns]),
+        "clip": numbers([c.clip for c in columns]),
+    }
+    for name in coefficients:
+        named[name] = numbers([c.coefficients[name] for c in columns])
+    for schedule in schedules:
+        named[schedule] = torch.tensor([[c.schedule[0] == schedule] for c in columns], device=like.device)
+        for name, argument in SCHEDULES[schedule].arguments.items():
+            named[f"{schedule}.{name}"] = numbers(
+                [c.schedule[1].get(name, argument.default) for c in columns]
+            )
+    return ColumnTensors(named, groups, group_tensors(columns, groups, named["rate"]))

@@ -19,14 +19,14 @@ from vi_dist.vi.layout import Layout
 class FlatWorld(World):
     """A World whose latents and params take their values from one flat vector `(D,)`.
 
-    The log determinants of the maps to the model's space are kept in `log_jacobians`, in order of appearance.
+    The log determinants of the maps to the model's space are kept in `log_jacobians`.
     """
 
     def __init__(self, model: Model, layout: Layout, flat: Tensor) -> None:
         super().__init__(model.observations)
         self._flat = flat
-        self._sites = {site.variable: site for site in (*layout.latents, *layout.params)}
-        self.log_jacobians: list[Tensor] = []
+        self._sites = {site.variable: site for site in (*layout.latents, *layout.params, *layout.local)}
+        self.log_jacobians: dict[RVIdentifier, Tensor] = {}
 
     def _initial_value(self, node: RVIdentifier, distribution: Distribution) -> Tensor:
         site = self._sites.get(node)
@@ -39,7 +39,7 @@ class FlatWorld(World):
         coordinates = site.take(self._flat)
         value = transform(coordinates)
         if not _is_identity(transform):
-            self.log_jacobians.append(transform.log_abs_det_jacobian(coordinates, value).sum())
+            self.log_jacobians[node] = transform.log_abs_det_jacobian(coordinates, value).sum()
         return value
 
     def get_param(self, param: RVIdentifier) -> Tensor:
@@ -56,26 +56,34 @@ class Density:
 
     Attributes:
         jacobian: whether log |det dT/dz| is added, which makes it the density of the coordinates themselves.
+        owner: whether the latents that are not local count: of the shards of a model, one owns them.
     """
 
     model: Model
     layout: Layout
     jacobian: bool = True
+    owner: bool = True
 
     def __call__(self, flat: Tensor) -> Tensor:
         """log density at flat `(D,)`: latents' coordinates, then the model's params. A scalar."""
         world = FlatWorld(self.model, self.layout, flat)
+        counted = [
+            site.variable for site in (*(self.layout.latents if self.owner else ()), *self.layout.local)
+        ]
         with world:
-            for variable in (*(site.variable for site in self.layout.latents), *self.model.observations):
+            for variable in (
+                *(site.variable for site in self.layout.latents),
+                *counted,
+                *self.model.observations,
+            ):
                 world.call(variable)
         total = flat.new_zeros(())
-        for site in self.layout.latents:
-            total = total + world.get_variable(site.variable).log_prob.sum()
-        for variable in self.model.observations:
+        for variable in (*counted, *self.model.observations):
             total = total + world.get_variable(variable).log_prob.sum()
         if self.jacobian:
-            for term in world.log_jacobians:
-                total = total + term
+            for variable in counted:
+                if variable in world.log_jacobians:
+                    total = total + world.log_jacobians[variable]
         return total
 
     def constrain(self, flat: Tensor) -> dict[str, Tensor]:

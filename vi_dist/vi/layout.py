@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
 from vi_dist.model.observed import support_of
 from vi_dist.model.prior_median import prior_median
+from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 
@@ -46,53 +47,80 @@ class Site:
 
 @dataclass(frozen=True)
 class Layout:
-    """All latents of a model, in order of first appearance, then the model's own params.
+    """All latents of a model, in order of first appearance, then its own params, then the latents of a shard's rows.
 
     Attributes:
         latents: one site per latent; together they take coordinates 0..size-1.
         params: one site per `@param` of the model, from coordinate `size` on.
         loc: unconstrained coordinates `(size,)` near the prior's median, where guides start.
         eta: initial values of the model's params, flat.
+        local: one site per latent that belongs to rows, behind the params; none unless the model is sharded.
+        local_loc: their coordinates near the prior's median, flat.
     """
 
     latents: tuple[Site, ...]
     params: tuple[Site, ...]
     loc: Tensor = field(compare=False, repr=False)
     eta: Tensor = field(compare=False, repr=False)
+    local: tuple[Site, ...] = ()
+    local_loc: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)
 
     @property
     def size(self) -> int:
-        """Number of unconstrained latent coordinates d."""
+        """Number of unconstrained latent coordinates d, without local ones."""
         return self.loc.shape[0]
+
+    @property
+    def start(self) -> Tensor:
+        """The flat vector `(D,)` of all coordinates and params where guides start."""
+        return torch.cat((self.loc, self.eta, self.local_loc.to(self.loc)))
 
     @property
     def noise(self) -> NoiseSpace:
         """One normal per coordinate, keyed by the latent's name."""
         return NoiseSpace(tuple(NoiseSite(site.name, site.size) for site in self.latents))
 
+    def local_noise(self, ids: Tensor) -> NoiseSpace:
+        """One normal per local coordinate, keyed by the latent's name and the rows' (or groups') numbers `(n,)`."""
+        return NoiseSpace(tuple(NoiseSite(site.name, site.size, ids) for site in self.local))
 
-def make_layout(model: Model) -> Layout:
-    """Run the model once at its prior medians and lay its latents out. Raises `ModelError` for discrete latents."""
+
+def make_layout(model: Model, sharded: bool = False) -> Layout:
+    """Run the model once at its prior medians and lay its latents out; `sharded` sets the local ones apart.
+
+    Raises `ModelError` for discrete latents.
+    """
     world = World(model.observations, prior_median)
     with world:
         for variable in (*model.queries, *model.observations):
             world.call(variable)
-    latents, start, locs = [], 0, []
-    for variable in world.latent_nodes:
-        node = world.get_variable(variable)
-        unconstrained = _unconstrain(variable, node.distribution, node.value)
-        latents.append(Site(variable, node.value.shape, unconstrained.shape, start))
-        start += unconstrained.numel()
-        locs.append(unconstrained.reshape(-1))
+    nodes = {variable: world.get_variable(variable) for variable in world.latent_nodes}
+    apart = set(model.local) if sharded else set()
+    latents, loc = _sites({v: _coordinates(v, n) for v, n in nodes.items() if v not in apart}, 0)
     if not latents:
         raise ModelError("the model has no latent variable: nothing to approximate", key="queries")
-    params, etas = [], []
-    for variable, value in world.params.items():
-        params.append(Site(variable, value.shape, value.shape, start))
-        start += value.numel()
-        etas.append(value.detach().reshape(-1))
-    loc = torch.cat(locs).detach()
-    return Layout(tuple(latents), tuple(params), loc, torch.cat(etas).to(loc) if etas else loc[:0])
+    values = {variable: (value.shape, value.detach()) for variable, value in world.params.items()}
+    params, eta = _sites(values, loc.shape[0])
+    mine = {v: _coordinates(v, n) for v, n in nodes.items() if v in apart}
+    local, local_loc = _sites(mine, loc.shape[0] + eta.shape[0])
+    return Layout(latents, params, loc, eta.to(loc), local, local_loc.to(loc))
+
+
+def _coordinates(variable: RVIdentifier, node: Variable) -> tuple[torch.Size, Tensor]:
+    """A latent's shape and its value's unconstrained coordinates."""
+    return node.value.shape, _unconstrain(variable, node.distribution, node.value).detach()
+
+
+def _sites(
+    values: Mapping[RVIdentifier, tuple[torch.Size, Tensor]], start: int
+) -> tuple[tuple[Site, ...], Tensor]:
+    """Sites from coordinate `start` on, and their coordinates as one flat vector."""
+    sites = []
+    for variable, (shape, coordinates) in values.items():
+        sites.append(Site(variable, shape, coordinates.shape, start))
+        start += coordinates.numel()
+    flats = [coordinates.reshape(-1) for _, coordinates in values.values()]
+    return tuple(sites), torch.cat(flats) if flats else torch.zeros(0)
 
 
 def _unconstrain(variable: RVIdentifier, distribution: Distribution, value: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -74,10 +74,27 @@ def seed_words(seeds: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class NoiseSite:
-    """A named group of `size` noise coordinates, of which pairs share one block."""
+    """A named group of `size` noise coordinates, of which pairs share one block.
+
+    Attributes:
+        ids: for a site that belongs to rows of data, the rows' numbers among all rows, int64 `(n,)`: coordinates are
+            then n equal parts, and a row's noise depends on its number, not on where or beside what it is.
+    """
 
     name: str
     size: int
+    ids: Tensor | None = field(default=None, compare=False, repr=False)
+
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """Numbers of the site's blocks `(B,)`, int64, and the coordinates' places in their 2B numbers `(size,)`."""
+        if self.ids is None:
+            return torch.arange((self.size + 1) // 2), torch.arange(self.size)
+        rows = self.ids.shape[0]
+        each = self.size // max(1, rows)
+        count = (each + 1) // 2
+        numbers = self.ids[:, None] * count + torch.arange(count)
+        places = 2 * count * torch.arange(rows)[:, None] + torch.arange(each)
+        return numbers.reshape(-1), places.reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -100,20 +117,17 @@ class NoiseSpace:
 
     def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
         """int32 site hashes `(B, 2)` and numbers `(B,)` of all blocks; the coordinates' places in 2B numbers `(E,)`."""
-        hashes: list[tuple[int, int]] = []
-        numbers: list[int] = []
-        places: list[int] = []
+        hashes, numbers, places, first = [], [], [], 0
         for site in self.sites:
-            first = 2 * len(hashes)
-            count = (site.size + 1) // 2
-            hashes += [_site_words(site.name)] * count
-            numbers += range(count)
-            places += range(first, first + site.size)
-        return (
-            torch.tensor(hashes, dtype=torch.int32).reshape(-1, 2),
-            torch.tensor(numbers, dtype=torch.int32),
-            torch.tensor(places, dtype=torch.int64),
-        )
+            own, inside = site.blocks()
+            hashes.append(torch.tensor([_site_words(site.name)], dtype=torch.int32).expand(len(own), 2))
+            numbers.append(own)
+            places.append(2 * first + inside)
+            first += len(own)
+        if not self.sites:
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return nothing.to(torch.int32).reshape(0, 2), nothing.to(torch.int32), nothing
+        return torch.cat(hashes), torch.cat(numbers).to(torch.int32), torch.cat(places)
 
 
 class NormalSource:

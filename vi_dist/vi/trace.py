@@ -68,7 +68,7 @@ def trace_joint(density: Density, *, dtype: torch.dtype, device: torch.device | 
 
     Raises `ModelError` if the plain World itself fails at the starting point.
     """
-    flat = torch.cat((density.layout.loc, density.layout.eta)).to(device, dtype)
+    flat = density.layout.start.to(device, dtype)
 
     def one(row: Tensor) -> Tensor:
         with model_context(dtype, device):
@@ -113,7 +113,8 @@ def _disagreement(
     draws = source(SAMPLING, torch.zeros(1, 1, device=flat.device), 2)[0, 0]
     tolerance = 1e-3 if flat.dtype == torch.float32 else 1e-8
     for draw in draws:
-        row = flat + torch.cat((0.5 * draw, torch.zeros_like(density.layout.eta)))
+        # Params and local latents stay at their start: what a model reads in Python it reads from any of them.
+        row = flat + torch.nn.functional.pad(0.5 * draw, (0, flat.shape[0] - draw.shape[0]))
         plain, slope = _value_and_slope(partial(_guarded, one), row)
         traced, traced_slope = _value_and_slope(graph, row)
         if not plain.isfinite():

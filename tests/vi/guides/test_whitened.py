@@ -158,7 +158,7 @@ def test_one_learning_rate_suits_all_units(engine: Callable[..., Any], column: C
     state, _ = program.advance(program.start(), 200)
     leaves, _ = family.settle(program.leaves(state.params), torch.zeros(1, 0, dtype=F64), made.joint)
     (evaluation,) = Evaluator(made.joint.value, family.settled, 256)(leaves, torch.zeros(1, 0, dtype=F64))
-    assert evaluation.elbo == pytest.approx(0.0, abs=1e-6)
+    assert evaluation.elbo == pytest.approx(0.0, abs=1e-3)
 
 
 def test_a_skewed_density_is_whitened_at_its_mode(

@@ -1,0 +1,170 @@
+"""Shards of one model, stepping together: each says what its rows say, the sum goes to all (MATH: f of a sum)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vi_dist.vi.compile import Decision, compile_graph, decide
+from vi_dist.vi.graph import trace
+from vi_dist.vi.noise import EVALUATION, TRAINING, NormalSource
+from vi_dist.vi.pack import NOISE_BLOCK, PackProgram
+from vi_dist.vi.state import PackState, Trajectory
+
+Reduce = Callable[[Sequence[Tensor]], Tensor]
+"""The sum over all shards of a tensor that each of them has, given those of the shards that live here."""
+
+
+def total(parts: Sequence[Tensor]) -> Tensor:
+    """The sum where all shards live in this process, always in the same order."""
+    summed = parts[0]
+    for part in parts[1:]:
+        summed = summed + part
+    return summed
+
+
+@dataclass
+class StepTimes:
+    """Seconds that the shards in this process spent computing, and in reductions (waiting for others included)."""
+
+    compute: float = 0.0
+    reduce: float = 0.0
+    steps: int = 0
+    reduced_bytes: int = field(default=0)
+
+
+class ShardGroup:
+    """The shards of a model that live in this process, and how they add up with those elsewhere.
+
+    All shards have the same guide for what they share, draw the same samples of it and hold the same params, bit for
+    bit; each has besides the latents of its own rows, with their guide.
+
+    Args:
+        programs: one per shard here, made with the shard's own joint and row numbers (`PackProgram`, `ids`).
+        reduce: the sum over all shards.
+    """
+
+    def __init__(self, programs: Sequence[PackProgram], reduce: Reduce = total) -> None:
+        self.programs, self.reduce = list(programs), reduce
+        self.times = StepTimes()
+        self._own: list[Callable[..., tuple[Tensor, ...]]] = []
+        self._rest: list[Callable[..., tuple[Tensor, ...]]] = []
+
+    def start(self) -> list[PackState]:
+        """Every shard's state before the first step."""
+        with torch.no_grad():
+            own = self.reduce(
+                [
+                    program.step.own_value(program.first_params(), program.shift_noise())
+                    for program in self.programs
+                ]
+            )
+        return [program.start(own) for program in self.programs]
+
+    def advance(self, states: Sequence[PackState], steps: int) -> tuple[list[PackState], Trajectory]:
+        """Take up to `steps` steps with every column that is alive and has steps left, on all shards."""
+        if not self._own:
+            self._prepare()
+        tensors = [tuple(state.tensors()) for state in states]
+        records: list[tuple[Tensor, ...]] = []
+        numbers = sum(max(1, program.noise_size) for program in self.programs)
+        block = max(1, NOISE_BLOCK // numbers)
+        with torch.no_grad():
+            for first in range(0, steps, block):
+                ahead = torch.arange(min(block, steps - first), device=self.programs[0].device)[:, None]
+                noises = [
+                    program.noise(TRAINING, now[3] + ahead)
+                    for program, now in zip(self.programs, tensors, strict=True)
+                ]
+                for eps in zip(*noises, strict=True):
+                    tensors, record = self._step(tensors, eps)
+                    records.append(record)
+        nothing = torch.zeros(0, self.programs[0].width, dtype=self.programs[0].dtype)
+        loss, elbo, norm = map(torch.stack, zip(*records, strict=True)) if records else (nothing,) * 3
+        return [PackState(*now) for now in tensors], Trajectory(loss, elbo, norm)
+
+    def log_weights(self, states: Sequence[PackState], samples: int) -> Tensor:
+        """Log weights `(C, samples)` on the evaluation's noise, which is common to all configurations."""
+        parts = []
+        with torch.no_grad():
+            for first in range(0, samples, _EVALUATED_AT_ONCE):
+                count = min(_EVALUATED_AT_ONCE, samples - first)
+                noises = [self._evaluation_noise(program, first, count) for program in self.programs]
+                own = self.reduce(
+                    [
+                        program.step.own_value(state.params, eps)
+                        for program, state, eps in zip(self.programs, states, noises, strict=True)
+                    ]
+                )
+                parts.append(own - self.programs[0].step.log_q(states[0].params, noises[0]))
+        return torch.cat(parts, 1)
+
+    def shared(self, states: Sequence[PackState]) -> Tensor:
+        """The params that all shards share, `(C, P)`. Raises `AssertionError` if the shards here differ in them."""
+        size = self.programs[0].step.shared_size
+        first = states[0].params[:, :size]
+        for state in states[1:]:
+            assert torch.equal(first, state.params[:, :size]), "the shards' shared params have come apart"
+        return first
+
+    def compile(self, mode: str, steps: int, cache: Path | None = None) -> Decision:
+        """Compile both halves of the step if that pays; see `PackProgram.compile`."""
+        if any(program.joint.mode != "flat" for program in self.programs):
+            return Decision(False, f"the model runs as a loop over samples: {self.programs[0].joint.reason}")
+        self._prepare()
+        decision = Decision(False, "")
+        for place, program in enumerate(self.programs):
+            own, rest = (
+                trace(program.own, *program.own_example()),
+                trace(program.rest, *program.rest_example()),
+            )
+            decision = decide(mode, own, steps)
+            if decision.compiled:
+                self._own[place] = compile_graph(own, program.own_example(), cache)
+                self._rest[place] = compile_graph(rest, program.rest_example(), cache)
+            else:
+                self._own[place], self._rest[place] = own, rest
+        return decision
+
+    def _prepare(self) -> None:
+        """Flat graphs where the model has one, else its Python."""
+        self._own, self._rest = [], []
+        for program in self.programs:
+            flat = program.joint.mode == "flat"
+            self._own.append(trace(program.own, *program.own_example()) if flat else program.own)
+            self._rest.append(trace(program.rest, *program.rest_example()) if flat else program.rest)
+
+    def _step(
+        self, tensors: Sequence[tuple[Tensor, ...]], eps: Sequence[Tensor]
+    ) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        started = time.perf_counter()
+        halves = [own(now[0], noise) for own, now, noise in zip(self._own, tensors, eps, strict=True)]
+        computed = time.perf_counter()
+        summed = self.reduce([half[0] for half in halves])
+        reduced = time.perf_counter()
+        outs = [
+            rest(*now, noise, summed, half[1], *program.constants)
+            for rest, program, now, noise, half in zip(
+                self._rest, self.programs, tensors, eps, halves, strict=True
+            )
+        ]
+        self.times.compute += computed - started + time.perf_counter() - reduced
+        self.times.reduce += reduced - computed
+        self.times.steps += 1
+        self.times.reduced_bytes += summed.numel() * summed.element_size()
+        return [out[:-3] for out in outs], outs[0][-3:]
+
+    @staticmethod
+    def _evaluation_noise(program: PackProgram, first: int, count: int) -> Tensor:
+        source = NormalSource(program.space, [0], program.dtype, program.device)
+        noise = source(EVALUATION, torch.zeros(1, 1, device=program.device), count, first)[0]
+        return noise.expand(program.width, -1, -1)
+
+
+# Draws evaluated at once, for all configurations of a pack.
+_EVALUATED_AT_ONCE = 64
