@@ -54,6 +54,60 @@ def build_loop(data: dict[str, Tensor]) -> Model:
     return Model([mu()], {obs(): y})
 
 
+def build_local(data: dict[str, Tensor]) -> Model:
+    """Groups with levels of their own, which are local, around a mean that is not."""
+    y, group = data["y"], data["group"]
+    count = int(group.max()) + 1 if len(group) else 0
+
+    @random_variable
+    def mu() -> Distribution:
+        return Normal(torch.zeros(2), 3.0)
+
+    @random_variable
+    def level() -> Distribution:
+        return Normal(mu()[0].expand(count), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(level()[group] + mu()[1] * data["x"], 1.0)
+
+    return Model([mu(), level()], {obs(): y}, local=[level()])
+
+
+def build_reading(data: dict[str, Tensor]) -> Model:
+    """A global that reads a local one."""
+    y = data["y"]
+
+    @random_variable
+    def level() -> Distribution:
+        return Normal(torch.zeros(y.shape), 1.0)
+
+    @random_variable
+    def shift() -> Distribution:
+        return Normal(level().mean(), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(level() + shift(), 1.0)
+
+    return Model([shift()], {obs(): y}, local=[level()])
+
+
+def build_short(data: dict[str, Tensor]) -> Model:
+    """A local latent with a row too many."""
+    y = data["y"]
+
+    @random_variable
+    def level() -> Distribution:
+        return Normal(torch.zeros(len(y) + 1), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(level()[:-1], 1.0)
+
+    return Model([level()], {obs(): y}, local=[level()])
+
+
 def build_dying(data: dict[str, Tensor]) -> Model:
     """A model that takes its actor with it; a driver is spared."""
     if _in_actor():

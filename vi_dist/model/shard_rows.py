@@ -73,6 +73,11 @@ def shard_rows(source: object, rank: int, count: int, group_by: str | None = Non
     return ShardRows(data, torch.from_numpy(groups.astype(np.int64)), total)
 
 
+def count_rows(source: object) -> int:
+    """Rows of the data; see `shard_rows`."""
+    return _total(_parts(source))
+
+
 def _enough(there: int, count: int, what: str) -> None:
     if there < count:
         raise ModelError(

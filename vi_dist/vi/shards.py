@@ -57,10 +57,12 @@ class ShardGroup:
 
     def start(self) -> list[PackState]:
         """Every shard's state before the first step."""
+        if not any(column.needs_shift for column in self.programs[0].columns):
+            return [program.start() for program in self.programs]
         with torch.no_grad():
             own = self.reduce(
                 [
-                    program.step.own_value(program.first_params(), program.shift_noise())
+                    program.step.own_value(program.first_params(), program.shift_noise(), *program.batch(0))
                     for program in self.programs
                 ]
             )
@@ -71,6 +73,8 @@ class ShardGroup:
         if not self._own:
             self._prepare()
         tensors = [tuple(state.tensors()) for state in states]
+        # Columns step together, so that the one furthest on tells how many steps the pack has taken.
+        taken = int(states[0].step.max())
         records: list[tuple[Tensor, ...]] = []
         numbers = sum(max(1, program.noise_size) for program in self.programs)
         block = max(1, NOISE_BLOCK // numbers)
@@ -81,8 +85,8 @@ class ShardGroup:
                     program.noise(TRAINING, now[3] + ahead)
                     for program, now in zip(self.programs, tensors, strict=True)
                 ]
-                for eps in zip(*noises, strict=True):
-                    tensors, record = self._step(tensors, eps)
+                for offset, eps in enumerate(zip(*noises, strict=True)):
+                    tensors, record = self._step(tensors, eps, taken + first + offset)
                     records.append(record)
         nothing = torch.zeros(0, self.programs[0].width, dtype=self.programs[0].dtype)
         loss, elbo, norm = map(torch.stack, zip(*records, strict=True)) if records else (nothing,) * 3
@@ -92,8 +96,12 @@ class ShardGroup:
         """Log weights `(C, samples)` on the evaluation's noise, which is common to all configurations."""
         parts = []
         with torch.no_grad():
-            for first in range(0, samples, _EVALUATED_AT_ONCE):
-                count = min(_EVALUATED_AT_ONCE, samples - first)
+            # The same on every shard, or they would not meet.
+            widths = [torch.tensor([float(p.joint.widest * p.width)]) for p in self.programs]
+            widest = int(self.reduce(widths))
+            at_once = max(1, _EVALUATED_NUMBERS // max(1, widest))
+            for first in range(0, samples, at_once):
+                count = min(at_once, samples - first)
                 noises = [self._evaluation_noise(program, first, count) for program in self.programs]
                 own = self.reduce(
                     [
@@ -140,10 +148,13 @@ class ShardGroup:
             self._rest.append(trace(program.rest, *program.rest_example()) if flat else program.rest)
 
     def _step(
-        self, tensors: Sequence[tuple[Tensor, ...]], eps: Sequence[Tensor]
+        self, tensors: Sequence[tuple[Tensor, ...]], eps: Sequence[Tensor], number: int
     ) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
         started = time.perf_counter()
-        halves = [own(now[0], noise) for own, now, noise in zip(self._own, tensors, eps, strict=True)]
+        halves = [
+            own(now[0], noise, *program.batch(number))
+            for own, program, now, noise in zip(self._own, self.programs, tensors, eps, strict=True)
+        ]
         computed = time.perf_counter()
         summed = self.reduce([half[0] for half in halves])
         reduced = time.perf_counter()
@@ -166,5 +177,5 @@ class ShardGroup:
         return noise.expand(program.width, -1, -1)
 
 
-# Draws evaluated at once, for all configurations of a pack.
-_EVALUATED_AT_ONCE = 64
+# Numbers in the largest intermediate of draws that are evaluated at once, summed over shards.
+_EVALUATED_NUMBERS = 1 << 23

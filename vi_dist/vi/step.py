@@ -77,20 +77,22 @@ class Step:
         """The leaves of the local latents' guide."""
         return _leaves(params[:, self.shared_size :], self._local_shapes)
 
-    def own(self, params: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    def own(self, params: Tensor, eps: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Part A: this shard's log weights and their slopes in all that shards share, `(C, S, 1 + D)`; and the slopes
-        in its local coordinates, with their guide's params stopped, `(C, S, n)`."""
-        rows, local_log_q, local_slope = self._rows(params, eps)
-        own, gradient = self.joint.value_and_gradient(rows.reshape(-1, rows.shape[-1]))
+        in its local coordinates, with their guide's params stopped, `(C, S, n)`. `batch`: the columns of a batch, if
+        the joint is one of batches."""
+        rows, local_log_q, local_slope = self.rows(params, eps)
+        own, gradient = self.joint.value_and_gradient(rows.reshape(-1, rows.shape[-1]), *batch)
         own, gradient = own.reshape(rows.shape[:2]) - local_log_q, gradient.reshape(rows.shape)
         shared = self.layout.size + self.layout.eta.shape[0]
         summed = torch.cat((own[..., None], gradient[..., :shared]), -1)
         return summed, gradient[..., shared:] - local_slope
 
-    def own_value(self, params: Tensor, eps: Tensor) -> Tensor:
+    def own_value(self, params: Tensor, eps: Tensor, *batch: Tensor) -> Tensor:
         """This shard's part of log p(x, z) - log q of its local latents, `(C, S)`."""
-        rows, local_log_q, _ = self._rows(params, eps)
-        return self.joint.value(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape[:2]) - local_log_q
+        rows, local_log_q, _ = self.rows(params, eps)
+        own = self.joint.value(rows.reshape(-1, rows.shape[-1]), *batch)
+        return own.reshape(rows.shape[:2]) - local_log_q
 
     def log_q(self, params: Tensor, eps: Tensor) -> Tensor:
         """log q of the latents that shards share, at their draws, `(C, S)`."""
@@ -128,7 +130,7 @@ class Step:
             gradient = torch.cat((gradient, of_local.nan_to_num(0.0, 0.0, 0.0)), -1)
         return self._update(state, gradient, norm, result.loss, l, clamped, known)
 
-    def _rows(self, params: Tensor, eps: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+    def rows(self, params: Tensor, eps: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
         """The joint's rows `(C, S, D + n)`; log q of the local latents and its slope in their coordinates."""
         split = self.family.noise.size
         z = self.family.draw(self.leaves(params), eps[..., :split])

@@ -1,0 +1,53 @@
+"""Shards as a spec asks for them, and what cannot be had together with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.sharding import Sharding
+from vi_dist.errors import SpecError
+from vi_dist.model.shard_rows import count_rows
+from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.spec import SweepSpec
+from vi_dist.vi.guides.table import GUIDES
+
+ROWS_PER_SHARD = 500_000
+"""What ``shards: auto`` gives a shard at most."""
+
+
+def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configuration]) -> Setup:
+    """The setup with the spec's shards, if it asks for any. Raises `SpecError` for what shards cannot do."""
+    if spec.shards is None:
+        if isinstance(spec.data, list) and len(spec.data) > 1:
+            raise SpecError("several files are read by shards alone; write shards: 1 or more", key="data")
+        if spec.group_by is not None:
+            raise SpecError("group_by says which rows stay in one shard; write shards too", key="group_by")
+        return setup
+    for key in ("halving", "holdout", "reference"):
+        if getattr(spec, key) is not None:
+            raise SpecError(f"{key} and shards do not go together; leave one of them out", key=key)
+    for configuration in configurations:
+        guide = configuration.guide
+        if guide.name == "laplace" or dict(guide.arguments).get("whiten"):
+            raise SpecError(
+                f"{guide} needs the curvature of the whole model, which no shard has; take mean_field or full_rank",
+                key="space.guide",
+                allowed=[name for name in GUIDES if name != "laplace"],
+            )
+    if setup.data is None:
+        raise SpecError(
+            "the model has no data, so there are no rows to shard; leave shards out", key="shards"
+        )
+    return replace(setup, shards=sharding(spec, setup.data))
+
+
+def sharding(spec: SweepSpec, data: object) -> Sharding | None:
+    """How a spec cuts data; None where it does not. ``auto`` looks at the number of rows alone."""
+    if spec.shards is None:
+        return None
+    count = spec.shards
+    if not isinstance(count, int):
+        count = max(1, -(-count_rows(data) // ROWS_PER_SHARD))
+    return Sharding(count, spec.group_by)

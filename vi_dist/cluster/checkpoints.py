@@ -1,0 +1,65 @@
+"""Parts of a pack's state, written by the shards that hold them, to any place that fsspec knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import fsspec
+
+from vi_dist.vi.state import PackState
+
+
+class Checkpoints:
+    """The states of one pack, by number of steps taken; one is whole when every shard has written its part.
+
+    Args:
+        directory: of the sweep, any fsspec path.
+        pack: the pack's number.
+        shards: how many parts a whole one has.
+    """
+
+    def __init__(self, directory: str, pack: int, shards: int) -> None:
+        self._files, root = fsspec.core.url_to_fs(directory)
+        self._root, self._shards = f"{root}/checkpoints/pack-{pack}", shards
+
+    def write(self, steps: int, rank: int, state: PackState) -> None:
+        """Keep a shard's part; a part is there whole or not at all."""
+        path = self._path(steps, rank)
+        self._files.makedirs(self._root, exist_ok=True)
+        with self._files.open(f"{path}.part", "wb") as stream:
+            stream.write(state.to_bytes())
+        self._files.mv(f"{path}.part", path)
+
+    def read(self, steps: int, ranks: Sequence[int]) -> list[PackState]:
+        """The parts of some shards."""
+        states = []
+        for rank in ranks:
+            with self._files.open(self._path(steps, rank), "rb") as stream:
+                states.append(PackState.from_bytes(stream.read()))
+        return states
+
+    def newest(self, steps: int) -> int:
+        """Steps of the newest whole checkpoint that is no later than `steps`; 0 if there is none."""
+        there = self._there()
+        whole = [step for step, ranks in there.items() if len(ranks) == self._shards and step <= steps]
+        return max(whole, default=0)
+
+    def forget(self, before: int) -> None:
+        """Remove what was written for fewer steps than `before`."""
+        for step, ranks in self._there().items():
+            for rank in ranks if step < before else ():
+                self._files.rm_file(self._path(step, rank))
+
+    def _path(self, steps: int, rank: int) -> str:
+        return f"{self._root}/step-{steps}-shard-{rank}.safetensors"
+
+    def _there(self) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = {}
+        self._files.invalidate_cache()
+        if not self._files.exists(self._root):
+            return found
+        for path in self._files.ls(self._root, detail=False):
+            if match := re.search(r"step-(\d+)-shard-(\d+)\.safetensors$", path):
+                found.setdefault(int(match[1]), set()).add(int(match[2]))
+        return found

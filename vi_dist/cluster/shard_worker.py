@@ -1,0 +1,268 @@
+"""The worker of some shards of a model: steps and evaluates packs together with the workers of the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vi_dist.cluster.checkpoints import Checkpoints
+from vi_dist.cluster.columns import DTYPES
+from vi_dist.cluster.judgement import judge, named_params
+from vi_dist.cluster.local_latents import write_local
+from vi_dist.cluster.memory import peak_bytes
+from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.programs import make_program
+from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, Outcome, PackTask, Place, StepKind
+from vi_dist.evaluation.evaluate import Evaluation, summarise
+from vi_dist.vi.context import steady_products, threads
+from vi_dist.vi.graph import trace
+from vi_dist.vi.shards import Reduce, ShardGroup, total
+from vi_dist.vi.state import PackState
+
+CHECKPOINT_SECONDS = 20.0
+"""How much work a lost shard may cost, about."""
+
+
+class ShardWorker:
+    """Holds the rows of some shards, steps packs on them, and has the same calls as `PackWorker`.
+
+    What it returns as state is a number of steps: the state itself stays here, and every so often each shard writes
+    its part to the sweep's directory. A worker that is asked to go on from steps that it has not taken begins at the
+    last checkpoint of all shards and takes the steps between once more, which gives the same numbers.
+
+    Args:
+        setup: the sweep's model, data and evaluation; with `shards`.
+        ranks: numbers of the shards that live here, all of them or one.
+        reduce: the sum over all shards.
+        device: where packs are stepped.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        ranks: Sequence[int],
+        reduce: Reduce = total,
+        device: torch.device | str = "cpu",
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        assert setup.shards is not None, "a setup with shards"
+        steady_products()
+        self.setup, self.shards, self.ranks = setup, setup.shards, list(ranks)
+        self.device, self._reduce = torch.device(device), reduce
+        self._checkpoint_seconds = checkpoint_seconds
+        self._setups: list[Setup] = []
+        self._models: dict[torch.dtype, list[PreparedModel]] = {}
+        self._task: PackTask | None = None
+        self._group: ShardGroup
+        self._kind: StepKind
+        self._states: list[PackState] = []
+        self._taken = -1
+        self._written = time.monotonic()
+
+    def place(self) -> Place:
+        """Where this worker runs."""
+        return Place(os.getpid(), socket.gethostname(), str(self.device))
+
+    def advance(self, task: PackTask, state: bytes | None, steps: int) -> Chunk:
+        """Take up to `steps` steps, together with the other shards, from where `state` says (None: the start)."""
+        with threads(self.setup.cpus):
+            started = time.perf_counter()
+            self._ready(task, 0 if state is None else json.loads(state)["steps"])
+            before, began, began_ms = self._states[0].step, time.perf_counter(), time.time_ns() // 1_000_000
+            self._states, trajectory = self._group.advance(self._states, steps)
+            self._taken += steps
+            self._agree()
+            self._keep(task)
+            seconds = time.perf_counter() - began
+        n, now = len(task.configurations), self._states[0]
+        recorded = (trajectory.loss, trajectory.elbo, trajectory.grad_norm)
+        return Chunk(
+            state=json.dumps({"steps": self._taken}).encode(),
+            before=_array(before)[:n],
+            after=_array(now.step)[:n],
+            skipped=_array(now.skipped)[:n],
+            alive=_array(now.alive)[:n],
+            curves={name: _array(values)[:, :n] for name, values in zip(CURVES, recorded, strict=True)},
+            began_ms=began_ms,
+            ended_ms=time.time_ns() // 1_000_000,
+            seconds=seconds,
+            preparing=began - started,
+            kind=self._kind,
+        )
+
+    def evaluate(self, task: PackTask, state: bytes) -> Evaluated:
+        """Evaluate every configuration of a pack in float64, without gathering rows."""
+        with threads(self.setup.cpus):
+            started = time.perf_counter()
+            self._ready(task, json.loads(state)["steps"])
+            began = time.perf_counter()
+            shared, program = self._group.shared(self._states), self._group.programs[0]
+            leaves, params = program.leaves(shared), program.model_params(shared)
+            found = self._evaluations(task)
+            told = self._told()
+            now, outcomes = self._states[0], []
+            for row, configuration in enumerate(task.configurations):
+                status, reason = judge(configuration, now, row, program.family.has_density, found[row])
+                outcomes.append(
+                    Outcome(
+                        status=status,
+                        reason=reason,
+                        steps=int(now.step[row]),
+                        skipped=int(now.skipped[row]),
+                        elbo=found[row].elbo,
+                        elbo_se=found[row].elbo_se,
+                        iw_elbo=found[row].iw_elbo,
+                        khat=found[row].khat,
+                        leaves={name: leaf[row].clone() for name, leaf in leaves.items()},
+                        model_params=named_params(program.layout, params[row]),
+                        sharding=told,
+                    )
+                )
+            self._write_local(task)
+            seconds = time.perf_counter() - began
+        return Evaluated(tuple(outcomes), seconds, began - started)
+
+    def describe(self, task: PackTask) -> tuple[StepKind, int]:
+        """How a pack would step and how many bytes a step would take at most on the first shard here."""
+        with threads(self.setup.cpus):
+            prepared = self.prepared(DTYPES[task.configurations[0].dtype])[0]
+            program = make_program(task, prepared, prepared.dtype, self.device)
+            joint = program.joint
+            kind = StepKind(joint.mode, joint.reason, False, "a step of shards is compiled in two halves")
+            if joint.mode != "flat":
+                return kind, 0
+            return kind, peak_bytes(trace(program.own, *program.own_example()))
+
+    def prepared(self, dtype: torch.dtype) -> list[PreparedModel]:
+        """The model on the rows of each shard here."""
+        if not self._setups:
+            cut = [PreparedModel(self.setup, dtype, rank=rank).rows for rank in self.ranks]
+            self._setups = [replace(self.setup, data=rows) for rows in cut]
+        if dtype not in self._models:
+            self._models[dtype] = [
+                PreparedModel(setup, dtype, self.device, rank=rank)
+                for rank, setup in zip(self.ranks, self._setups, strict=True)
+            ]
+        return self._models[dtype]
+
+    def _ready(self, task: PackTask, steps: int) -> None:
+        """Have the pack's program, and its states after so many steps."""
+        if self._task != task:
+            dtype = DTYPES[task.configurations[0].dtype]
+            programs = [make_program(task, prepared, dtype, self.device) for prepared in self.prepared(dtype)]
+            self._group = ShardGroup(programs, self._reduce)
+            decision = self._group.compile(self.setup.compile, task.program_steps)
+            joint = programs[0].joint
+            self._kind = StepKind(joint.mode, joint.reason, decision.compiled, decision.reason)
+            self._task, self._taken = task, -1
+        # All shards begin again where one of them has to.
+        missing = self._reduce([torch.tensor([float(self._taken != steps)])] * len(self.ranks))
+        if float(missing) == 0.0:
+            return
+        kept = self._checkpoints(task)
+        newest = 0 if kept is None else kept.newest(steps)
+        if newest and kept is not None:
+            self._states = kept.read(newest, self.ranks)
+        else:
+            self._states = self._group.start()
+        self._states, _ = self._group.advance(self._states, steps - newest)
+        self._taken = steps
+
+    def _agree(self) -> None:
+        """Raise `RuntimeError` if the shards' shared params are not the same, bit for bit."""
+        shared = self._group.shared(self._states)
+        digest = hashlib.blake2b(_array(shared).tobytes(), digest_size=5).digest()
+        mine = float(int.from_bytes(digest, "little"))
+        parts = [torch.tensor([mine, 1.0], dtype=torch.float64)] * len(self.ranks)
+        summed, shards = self._reduce(parts).tolist()
+        if summed != mine * shards:
+            raise RuntimeError("the shards' shared params have come apart; their processors may differ")
+
+    def _keep(self, task: PackTask) -> None:
+        """Write a checkpoint if one is due anywhere."""
+        kept = self._checkpoints(task)
+        if kept is None:
+            return
+        due = time.monotonic() - self._written > self._checkpoint_seconds
+        if float(self._reduce([torch.tensor([float(due)])] * len(self.ranks))) == 0.0:
+            return
+        for rank, state in zip(self.ranks, self._states, strict=True):
+            kept.write(self._taken, rank, state)
+        self._written = time.monotonic()
+        self._reduce([torch.zeros(1)] * len(self.ranks))  # all parts are there
+        if 0 in self.ranks:
+            kept.forget(self._taken)
+
+    def _checkpoints(self, task: PackTask) -> Checkpoints | None:
+        if not self.shards.directory:
+            return None
+        return Checkpoints(self.shards.directory, task.index, self.shards.count)
+
+    def _evaluations(self, task: PackTask) -> list[Evaluation]:
+        program = self._group.programs[0]
+        samples, n = task.samples or self.setup.samples, len(task.configurations)
+        if not program.family.has_density:
+            return [Evaluation(np.nan, np.nan, np.nan, np.nan, samples)] * n
+        precise = [
+            make_program(task, prepared, torch.float64, self.device)
+            for prepared in self.prepared(torch.float64)
+        ]
+        states = [_precise(state) for state in self._states]
+        weights = ShardGroup(precise, self._reduce).log_weights(states, samples)
+        return [summarise(row.cpu()) for row in weights[:n]]
+
+    def _told(self) -> dict[str, float]:
+        """Shards, rows, and where the time of a step went: of each shard its own, gathered by a sum."""
+        times, count = self._group.times, self.shards.count
+        rows = self.prepared(self._group.programs[0].dtype)[0].rows
+        assert rows is not None
+        parts = []
+        for rank in self.ranks:
+            slots = torch.zeros(2, count, dtype=torch.float64)
+            slots[:, rank] = torch.tensor([times.compute, times.reduce], dtype=torch.float64) / len(
+                self.ranks
+            )
+            parts.append(slots)
+        compute, reduce = self._reduce(parts) / max(1, times.steps) * 1e6
+        # The last to arrive waits for nobody: what it takes is the reduction itself.
+        waiting = reduce - reduce.min()
+        return {
+            "shards": float(count),
+            "rows": float(rows.total),
+            "bytes_per_step": times.reduced_bytes / max(1, times.steps),
+            "compute_us": float(compute.mean()),
+            "compute_us_max": float(compute.max()),
+            "reduce_us": float(reduce.min()),
+            "waiting_us": float(waiting.mean()),
+            "waiting_us_max": float(waiting.max()),
+        }
+
+    def _write_local(self, task: PackTask) -> None:
+        if not self.shards.directory:
+            return
+        prepared = self.prepared(self._group.programs[0].dtype)
+        for rank, program, state, model in zip(
+            self.ranks, self._group.programs, self._states, prepared, strict=True
+        ):
+            if program.step.local is not None:
+                write_local(self.shards.directory, rank, program, state, model, task)
+
+
+def _precise(state: PackState) -> PackState:
+    """The state with its params in float64."""
+    return PackState(state.params.to(torch.float64), *state.tensors()[1:])
+
+
+def _array(values: Tensor) -> Array:
+    return values.detach().cpu().numpy()
