@@ -13,6 +13,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from vi_dist import Experiment, Model, SpecError, SweepResult
+from vi_dist.report.sweep_directory import read_summary
+from vi_dist.sweep.configuration import Choice
 from vi_dist.sweep.spec import load_spec
 
 COLUMNS = """rank key name guide divergence estimator optimizer learning_rate num_samples seed steps status reason elbo
@@ -69,7 +71,7 @@ def test_a_fit_can_be_had_by_its_key(result: SweepResult, frame: pd.DataFrame) -
     again = result.get(best.key)
     assert again == best and again.losses.equal(best.losses)
     assert (best.status, best.steps, tuple(best.losses.shape)) == ("finished", 60, (60,))
-    assert best.configuration["guide"] == frame["guide"][0]
+    assert str(Choice.from_data(best.configuration["guide"])) == frame["guide"][0]
     assert best.elbo == frame["elbo"][0]
     with pytest.raises(KeyError, match="not a configuration"):
         result.get("nonsense")
@@ -145,7 +147,7 @@ def test_mlflow_has_a_parent_and_a_child_for_every_configuration(
         assert run.info.status == {"finished": "FINISHED", "diverged": "FAILED"}[row.status]
         assert run.data.tags["vi.reason"] == row.reason
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.data.params["guide.family"] == row.guide
+        assert run.data.params["guide.family"] == row.guide.split("(")[0]
         assert float(run.data.params["optim.lr"]) == row.learning_rate
         if math.isfinite(row.elbo):
             assert run.data.metrics["final/elbo"] == pytest.approx(row.elbo)
@@ -187,3 +189,16 @@ def test_the_verdict_judges_the_winner_by_its_own_numbers(result: SweepResult, f
     assert found.word in ("trustworthy", "usable after importance weighting", "not to be trusted")
     assert f"{frame.iloc[0]['elbo']:.3f}" in found.reasons[1]
     assert found.sentence.endswith(".")
+
+
+def test_the_verdict_is_on_the_winners_run_on_the_sweeps_and_on_disk(
+    result: SweepResult, frame: pd.DataFrame
+) -> None:
+    client, found = MlflowClient(result.tracking_uri), result.verdict()
+    assert result.parent_run_id is not None
+    for run_id in (frame["run_id"][0], result.parent_run_id):
+        tags = client.get_run(run_id).data.tags
+        assert tags["vi.verdict"] == found.word
+        assert tags["vi.verdict.reason"] == found.sentence
+    assert "vi.verdict" not in client.get_run(frame["run_id"][1]).data.tags
+    assert read_summary(result.directory).verdict == found.sentence

@@ -46,6 +46,8 @@ def test_a_sweep_prints_its_leaderboard_then_the_best_then_where_to_look(folder:
     assert again.exit_code == 0
     assert again.stdout.splitlines()[-1] == best
     assert "... and 1 more" in again.stdout
+    (verdict,) = [line for line in done.stderr.splitlines() if line.startswith("verdict: ")]
+    assert verdict in again.stderr
     data = json.loads(vi_dist("leaderboard", str(sweep), "--json").stdout)
     assert [row["key"] for row in data["leaderboard"]] == frame["key"].tolist()
     assert vi_dist("sync", "out").exit_code == 0
@@ -56,9 +58,10 @@ def test_json_is_one_object_and_nothing_else(folder: Path, vi_dist: VI) -> None:
     done = vi_dist("sweep", "sweep.yaml", "--json", *[word for o in overrides for word in ("--set", o)])
     assert done.exit_code == 0, done.stderr
     data = json.loads(done.stdout)
-    assert data["best"]["guide"] == "mean_field"
+    assert data["best"]["guide"].startswith("mean_field")
     assert data["leaderboard"][1]["elbo"] is None, "NaN has no place in JSON"
     assert data["interrupted"] is False
+    assert data["verdict"].endswith(".")
     assert Path(data["output_dir"]) == folder / "vi-dist-out"
     assert data["parent_run_id"]
 
@@ -83,13 +86,57 @@ def test_a_dry_run_shows_configurations_packs_and_memory_and_writes_nothing(
     assert not (folder / "vi-dist-out").exists()
 
 
+HALVED = (
+    "--set",
+    "halving={eta: 2, min_steps: 10}",
+    "--set",
+    "budget={minutes: 30}",
+    "--set",
+    "time_limit=60",
+)
+
+
+def test_a_dry_run_shows_rungs_and_limits(folder: Path, vi_dist: VI) -> None:
+    done = vi_dist("sweep", "sweep.yaml", "--dry-run", *HALVED)
+    assert done.exit_code == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert "rung 1 at 10 steps: 2 of 4 configurations go on" in told
+    assert "rung 2 at 20 steps: 1 of 2 configurations go on" in told
+    assert any(line.startswith("budget: 30 minutes;") for line in told)
+    assert any(line.startswith("time limit: 60 s a configuration") for line in told)
+
+
+def test_a_dry_run_of_a_search_that_learns_shows_its_first_generation(folder: Path, vi_dist: VI) -> None:
+    arguments = ["search=tpe", "configurations=9", "generation=4", "space.seed={low: 0, high: 99}"]
+    done = vi_dist(
+        "sweep", "sweep.yaml", "--dry-run", *[word for one in arguments for word in ("--set", one)]
+    )
+    assert done.exit_code == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert re.fullmatch(
+        r"generation 1: 4 configurations in [12] packs; 5 more follow in 2 generations, .* those before", last
+    )
+
+
+def test_the_end_of_a_halved_sweep_says_what_was_saved(folder: Path, vi_dist: VI) -> None:
+    done = vi_dist("sweep", "sweep.yaml", *HALVED)
+    assert done.exit_code == 0, done.stderr
+    assert re.search(
+        r"halving saved 80 of 160 steps \(50%\); packs, which keep their width, did \d+% less work",
+        done.stderr,
+    )
+    assert "rung 2 at 20 steps: 1 of 2 went on; the best one stopped, " in done.stderr
+    assert "4 configurations: 1 finished, 3 stopped" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("table", "entry"), [("guides", "full_rank"), ("divergences", "amari(alpha)"), ("estimators", "stl")]
 )
 def test_list_names_every_entry_with_its_arguments(vi_dist: VI, table: str, entry: str) -> None:
     done = vi_dist("list", table)
     assert done.exit_code == 0
-    assert any(line.startswith(f"{entry} ") for line in done.stdout.splitlines())
+    listed = {line.split("  ")[0] for line in done.stdout.splitlines()}
+    assert any(line == entry or line.startswith(f"{entry}(") for line in listed)
     assert entry.split("(")[0] in json.loads(vi_dist("list", table, "--json").stdout)
 
 

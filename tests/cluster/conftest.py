@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from vi_dist.api.catalogue import catalogue
 from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.executor import Executor, Handle, WorkerLost
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.worker import PackWorker
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.space import resolve_one
 
@@ -49,7 +52,49 @@ def configuration() -> Callable[..., Configuration]:
     """One configuration with defaults: ``configuration(guide="full_rank", seed=3)``."""
     known = catalogue()
 
-    def make(**values: Any) -> Configuration:
-        return resolve_one({"steps": 30, "num_samples": 4, "learning_rate": 0.05, **values}, known)
+    def make(dtype: str = "float32", **values: Any) -> Configuration:
+        return resolve_one({"steps": 30, "num_samples": 4, "learning_rate": 0.05, **values}, known, dtype)
 
     return make
+
+
+class Scrambled(Executor):
+    """Several workers in this process, whose results come in an order of chance, or not at all."""
+
+    concurrent: ClassVar[bool] = False
+
+    def __init__(self, workers: int, seed: int, losses: int = 0) -> None:
+        self.workers, self.random, self.losses = workers, random.Random(seed), losses
+        self.calls: dict[Handle, tuple[int, str, tuple[Any, ...]]] = {}
+        self.results: dict[Handle, Any] = {}
+
+    def open(self, setup: Setup, packs: int) -> int:
+        self.made = [PackWorker(setup) for _ in range(self.workers)]
+        return self.workers
+
+    def submit(self, worker: int, method: str, *arguments: Any) -> Handle:
+        handle = len(self.calls)
+        self.calls[handle] = (worker, method, arguments)
+        return handle
+
+    def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        return [self.random.choice(list(handles))]
+
+    def result(self, handle: Handle) -> Any:
+        worker, method, arguments = self.calls[handle]
+        if method != "place" and self.losses and handle % 7 == 6:  # type: ignore[operator]
+            self.losses -= 1
+            raise WorkerLost("out of luck")
+        return getattr(self.made[worker], method)(*arguments)
+
+    def replace(self, worker: int) -> None:
+        self.made[worker] = PackWorker(self.made[worker].setup)
+
+    def close(self) -> None:
+        self.made = []
+
+
+@pytest.fixture(scope="session")
+def scrambled() -> Callable[..., Scrambled]:
+    """``scrambled(workers, seed, losses)``: an executor whose results come in an order of chance, or not at all."""
+    return Scrambled

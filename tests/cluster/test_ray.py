@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.driver import ATTEMPTS, Driver
+from vi_dist.cluster.executor import Executor
 from vi_dist.cluster.inline_executor import InlineExecutor
+from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.progress import Progress
 from vi_dist.cluster.ray_executor import RayExecutor
+from vi_dist.cluster.rungs import Rungs
 from vi_dist.cluster.setup import Setup
-from vi_dist.cluster.task import CURVES, PackTask
+from vi_dist.cluster.task import CURVES, Outcome, PackTask, Place
 from vi_dist.errors import SpecError
 from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.halving import Halving, Rung
+from vi_dist.sweep.plan import plan
 
 Configure = Callable[..., Configuration]
 MakeSetup = Callable[..., Setup]
@@ -75,6 +81,53 @@ def test_an_actor_killed_in_mid_sweep_changes_nothing(
     places = {run.place.pid for run in runs if run.place is not None}
     assert os.getpid() not in places
     assert_same(runs, inline)
+
+
+def test_rungs_stop_the_same_on_actors_that_die(
+    local_ray: str, toy_setup: MakeSetup, configuration: Configure
+) -> None:
+    members = [configuration(steps=900, seed=k, learning_rate=0.001 * 2**k) for k in range(8)]
+    members += [configuration(steps=900, seed=k, guide="full_rank") for k in range(4)]
+
+    def swept(executor: Executor, **options: Any) -> tuple[list[Rung], dict[int, Outcome]]:
+        ranked: list[Rung] = []
+        rungs = Rungs(members, plan(members, 3), Halving(3, 100), 256, ranked=ranked.append)
+        driver = Driver(rungs.first, toy_setup(), executor, follow=rungs, **options)
+        driver.run()
+        found = [
+            pair
+            for run in driver.runs
+            for pair in zip(run.members, run.outcomes or (), strict=True)
+            if pair[1].over
+        ]
+        return ranked, dict(found)
+
+    killed: list[int] = []
+
+    def kill_once(moment: Progress) -> None:
+        # The driver's process has the actors as children of its raylet: one of those that step dies.
+        pids = {place.pid for place in places if place.pid != os.getpid()}
+        if pids and not killed:
+            killed.append(min(pids))
+            os.kill(min(pids), signal.SIGKILL)
+
+    places: list[Place] = []
+
+    class Places(Observer):
+        """Where packs began."""
+
+        def pack_started(self, run: PackRun) -> None:
+            if run.place is not None:
+                places.append(run.place)
+
+    here = swept(InlineExecutor())
+    there = swept(RayExecutor(max_actors=2), observers=[Places()], callback=kill_once, chunk_seconds=0.05)
+    assert killed
+    assert here[0] == there[0]
+    for place, outcome in here[1].items():
+        other = there[1][place]
+        assert (outcome.status, outcome.reason) == (other.status, other.reason)
+        assert all(leaf.equal(other.leaves[name]) for name, leaf in outcome.leaves.items())
 
 
 def test_a_model_that_kills_its_actors_is_given_up(

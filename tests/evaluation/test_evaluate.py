@@ -110,7 +110,9 @@ def test_elbo_is_log_z_minus_the_divergence() -> None:
 def test_the_importance_weighted_bound_lies_between_elbo_and_evidence() -> None:
     """For exact values; the estimate of all samples may pass log Z by its own noise."""
     made = prepare(normal_normal, "mean_field")
-    weights = Evaluator(made.joint.value, made.family, 4096).log_weights(guides(MEANS, DEVIATIONS), nothing(5))
+    weights = Evaluator(made.joint.value, made.family, 4096).log_weights(
+        guides(MEANS, DEVIATIONS), nothing(5)
+    )
     for row in weights:
         before = float(row.mean())
         for size in (4, 64, 1024):

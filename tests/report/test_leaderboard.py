@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from vi_dist.report.leaderboard import COLUMNS, best, best_line, counts, leaderboard, records, table_text
+from vi_dist.report.leaderboard import (
+    COLUMNS,
+    best,
+    best_line,
+    counts,
+    leaderboard,
+    objective_of,
+    records,
+    shown,
+    table_text,
+    with_extras,
+)
 
 
 def row(name: str, status: str = "finished", elbo: float = math.nan) -> dict[str, Any]:
@@ -48,7 +61,35 @@ def test_finished_first_by_elbo_and_without_one_last() -> None:
     assert counts(frame) == "9 configurations: 5 finished, 1 stopped, 1 diverged, 1 failed, 1 interrupted"
 
 
-@pytest.mark.parametrize("status", ["diverged", "failed", "interrupted", "stopped"])
+def test_another_objective_orders_and_is_named() -> None:
+    rows = [
+        row("a", elbo=-1.0) | {"elpd": -9.0, "elpd_se": 0.5},
+        row("b", elbo=-2.0) | {"elpd": -8.0, "elpd_se": 0.25},
+    ]
+    frame = leaderboard(rows, "elpd")
+    assert frame["name"].tolist() == ["b", "a"]
+    assert list(frame.columns) == with_extras(COLUMNS, ("elpd_se", "elpd"))
+    assert shown(frame)[-3:] == ["elpd", "elpd_se", "seconds"]
+    assert best_line(frame) == "best: b elpd=-8.000 ± 0.250"
+    assert objective_of(frame) == "elpd"
+    assert "elpd" not in leaderboard([row("a", elbo=-1.0) | {"elpd": math.nan}]).columns
+
+
+def test_an_objective_without_an_error_is_told_without_one(tmp_path: Path) -> None:
+    frame = leaderboard([row("a") | {"score": 1.5}], "score")
+    frame.to_parquet(tmp_path / "leaderboard.parquet")
+    assert best_line(pd.read_parquet(tmp_path / "leaderboard.parquet")) == "best: a score=1.500"
+
+
+def test_where_a_budget_stopped_all_the_best_of_them_is_the_best() -> None:
+    rows = [row("worse", "stopped", -5.0), row("better", "stopped", -1.0) | {"steps": 30}]
+    assert best_line(leaderboard(rows)) == "best: better elbo=-1.000 ± 0.000, stopped after 30 steps"
+    assert best(leaderboard([*rows, row("point")])) is not None
+    assert best_line(leaderboard([*rows, row("done", elbo=-9.0)])) == "best: done elbo=-9.000 ± 0.000"
+    assert best(leaderboard([row("before it began", "stopped")])) is None
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "interrupted"])
 def test_what_did_not_finish_is_not_best(status: str) -> None:
     frame = leaderboard([row("one", status, 3.0)])
     assert best(frame) is None

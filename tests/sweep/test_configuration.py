@@ -48,7 +48,7 @@ choices = st.builds(
 def test_a_choice_in_words() -> None:
     choice = Choice("nsf", (("bins", 8), ("activation", "relu"), ("residual", True), ("dropout", None)))
     assert str(choice) == "nsf(bins=8, activation=relu, residual=true, dropout=none)"
-    assert choice.short() == "nsf8,relu,true,none"
+    assert choice.short() == "nsf8,relu,none,residual"
     assert str(Choice("mean_field")) == Choice("mean_field").short() == "mean_field"
 
 

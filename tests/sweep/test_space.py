@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -225,3 +226,31 @@ def test_one_fit_is_resolved_by_the_same_rules(catalogue: Catalogue) -> None:
     with pytest.raises(SpecError, match="stl has no gradient") as caught:
         resolve_one({"divergence": "total_variation", "estimator": "stl"}, catalogue)
     assert caught.value.key == "divergence"
+
+
+QMC: dict[str, Any] = {
+    "guide": ["mean_field", {"low_rank": {"rank": {"low": 2, "high": 64, "log": True}}}],
+    "divergence": [{"amari": {"alpha": {"low": 0, "high": 1}}}],
+    "learning_rate": {"low": 0.001, "high": 0.1, "log": True},
+}
+
+
+def test_a_quasi_random_search_repeats_itself_and_keeps_its_first_ones(catalogue: Catalogue) -> None:
+    few = sweep(catalogue, QMC, search="qmc", configurations=20)
+    assert sweep(catalogue, QMC, search="qmc", configurations=150)[:20] == few
+    assert sweep(catalogue, dict(reversed(QMC.items())), search="qmc", configurations=20) == few
+    assert sweep(catalogue, QMC, search="qmc", configurations=20, seed=1) != few
+
+
+def test_a_quasi_random_search_fills_the_space_more_evenly_than_chance(catalogue: Catalogue) -> None:
+    found = sweep(catalogue, QMC, search="qmc", configurations=64)
+    # A net in base 2: of 64 points one lies in every 64th of a coordinate.
+    cells = {int((math.log10(one.learning_rate) + 3) / 2 * 64 - 1e-9) for one in found}
+    assert len(cells) >= 63  # rounding to six digits may move one across
+    assert sum(one.guide.name == "low_rank" for one in found) == 32
+
+
+def test_a_quasi_random_search_ends_as_the_whole_grid(catalogue: Catalogue) -> None:
+    space = {"guide": ["mean_field", "full_rank", LOW_RANK], "seed": [0, 1, 2]}
+    found = sweep(catalogue, space, search="qmc", configurations=12)
+    assert set(found) == set(sweep(catalogue, space))

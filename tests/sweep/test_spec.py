@@ -139,6 +139,7 @@ def test_defaults() -> None:
         "compile": "auto",
         "dtype": "float32",
         "evaluation": {"samples": 4096},
+        "objective": "elbo",
         "cpus_per_actor": 1.0,
     }
     assert {spec.model, spec.data, spec.configurations, spec.output_dir, spec.max_actors} == {None}

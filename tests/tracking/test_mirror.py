@@ -24,6 +24,7 @@ from vi_dist.tracking.records import (
     RunStarted,
     SweepEnded,
     SweepStarted,
+    Tags,
 )
 from vi_dist.tracking.state import State
 from vi_dist.tracking.store import Store
@@ -72,6 +73,18 @@ def test_applying_twice_in_a_fresh_process_stores_once(store: Store, sweeps: Any
     mirror.apply(records)
     sweeps.check(sweeps.stored(store.client, "demo"), runs=3, points=30)
     assert mirror.state.refused == 0
+
+
+def test_tags_reach_a_run_that_has_ended(mirror: Mirror, sweeps: Any) -> None:
+    mirror.apply(
+        [SweepStarted("sweep-1", "demo", "demo"), RunStarted("k", "name"), RunEnded("k", "finished", "done")]
+    )
+    mirror.apply([Tags("k", {"vi.verdict": "trustworthy"}), Tags(None, {"vi.verdict": "trustworthy"})])
+    mirror.apply([SweepEnded("finished", "done")])
+    stored = sweeps.stored(mirror.store.client, "demo")
+    for run in (stored.children()["k"], stored.parent()):
+        assert run.data.tags["vi.verdict"] == "trustworthy"
+        assert run.info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("status", list(MLFLOW_STATUS))

@@ -18,6 +18,7 @@ from vi_dist.tracking.records import (
     RunStarted,
     SweepEnded,
     SweepStarted,
+    Tags,
     decode,
     encode,
 )
@@ -29,6 +30,7 @@ RECORDS: list[Record] = [
     RunEnded("k", "diverged", "the loss is not finite", {"final/seconds": 1.5}, {}, 6),
     Artifact("/a/b.parquet", "tables", None, True, 7),
     GuideLogged("k", "/a/guide", "winner", ["mu"], "german_credit", 8),
+    Tags("k", {"vi.verdict": "trustworthy"}, 9),
     Note("| a |\n|---|\n| β \u2028 |", 9),
     SweepEnded("interrupted", "Ctrl-C", 10),
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.sharding import check_sharded
 from vi_dist.errors import SpecError
 from vi_dist.model.data import digest, load_data
 from vi_dist.model.model import check_model
@@ -28,7 +30,7 @@ class CheckedModel:
 
     Attributes:
         layout: its coordinates.
-        data_digest: of its data.
+        data_digest: of the data that it is trained on.
         prepared: the model in the dtype of the fits.
     """
 
@@ -37,18 +39,49 @@ class CheckedModel:
     prepared: PreparedModel
 
 
+def check_shards(setup: Setup, dtype: str) -> CheckedModel:
+    """The same for data that are cut, on the rows of the first shard: the others' never come to this process.
+
+    Raises `ModelError` for data that cannot be cut, and for a model of which a shard is no part; see `check_sharded`.
+    """
+    rows = PreparedModel(setup, torch.float64).rows
+    assert rows is not None, "a setup with shards"
+    here = replace(setup, data=rows)
+    models = [PreparedModel(here, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
+    for prepared in models:
+        with placing(setup.build):
+            _run_once(prepared)
+            with model_context(prepared.dtype, prepared.device):
+                check_sharded(prepared.model, rows)
+    return CheckedModel(models[0].layout, _digest(setup.data), models[0])
+
+
+def _digest(data: object) -> str:
+    """sha256 of files as they are stored; of what is in memory as ever."""
+    if not isinstance(data, str | list | tuple):
+        return digest(load_data(data))
+    total = hashlib.sha256()
+    for path in [data] if isinstance(data, str) else data:
+        with Path(path).open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
 def check(setup: Setup, dtype: str) -> CheckedModel:
     """Load the data, build the model and run it once in the fits' dtype and in float64, which evaluation uses.
 
     Raises `ModelError` with the file, the variable and the cure; see `check_model` and `make_layout`.
     """
+    if setup.shards is not None:
+        return check_shards(setup, dtype)
     data = load_data(setup.data)
-    here = Setup(setup.build, data)
+    here = replace(setup, data=data)
     models = [PreparedModel(here, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
-    return CheckedModel(models[0].layout, digest(data), models[0])
+    trained = data if setup.holdout is None else setup.holdout.part(data, held_out=False)
+    return CheckedModel(models[0].layout, digest(trained), models[0])
 
 
 def _run_once(prepared: PreparedModel) -> None:
@@ -69,11 +102,13 @@ def placing(build: BuildSource) -> Iterator[None]:
         raise type(error)(error.message, path=build.file, key=error.key, allowed=error.allowed) from error
 
 
-def as_arrays(data: object) -> Mapping[str, Any] | str | None:
+def as_arrays(data: object) -> Mapping[str, Any] | str | list[str] | None:
     """Data in the form in which they travel: a path as it is, everything else as arrays by name."""
     if data is None or (isinstance(data, str) and "://" in data):
         return data
     if isinstance(data, str):
         return str(Path(data).absolute())  # a worker has another current directory
+    if isinstance(data, list | tuple):
+        return [str(Path(one).absolute()) for one in data]
     loaded = load_data(data)
     return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in loaded.items()}

@@ -13,6 +13,7 @@ from vi_dist.sweep.spec import SweepSpec, load_spec, make_spec
 
 if TYPE_CHECKING:
     from vi_dist.api.fit import Fit
+    from vi_dist.api.objective import Objective
     from vi_dist.api.sweep_result import SweepResult
     from vi_dist.cluster.progress import ProgressCallback
 
@@ -123,6 +124,7 @@ class Experiment:
         *,
         search: str | None = None,
         configurations: int | None = None,
+        generation: int | None = None,
         steps: int | None = None,
         num_samples: int | None = None,
         optimizer: Choice | None = None,
@@ -133,6 +135,15 @@ class Experiment:
         pack_size: int | str | None = None,
         compile: str | None = None,  # noqa: A002 - the spec's word
         evaluation: Mapping[str, int] | None = None,
+        objective: str | Objective | None = None,
+        holdout: float | None = None,
+        reference: str | PathLike[str] | None = None,
+        halving: Mapping[str, int] | None = None,
+        budget: Mapping[str, float] | None = None,
+        time_limit: float | None = None,
+        shards: int | str | None = None,
+        group_by: str | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
         tracking_uri: str | None = None,
         output_dir: str | PathLike[str] | None = None,
         max_actors: int | None = None,
@@ -147,7 +158,19 @@ class Experiment:
         ``./vi-dist-out``. A new `space` brings its own `search` and `configurations`.
 
         Args:
-            space: choices as lists, ranges as ``{"low": 0.001, "high": 0.1, "log": True}`` (random search only).
+            space: choices as lists, ranges as ``{"low": 0.001, "high": 0.1, "log": True}`` (not in a grid).
+            search: ``grid``, ``random``, ``qmc`` (a Sobol sequence) or ``tpe``, which learns from `generation` (32)
+                configurations at a time what to ask next.
+            objective: ``elbo``, ``iw_elbo``, ``elpd``, or a function of a `Fit`, called in this process, that returns a
+                number; larger is better.
+            holdout: part of the rows that does not train, and that elpd is of.
+            reference: JSON file ``{"mu": {"mean": 1.5, "sd": 0.2}, ...}``; fits' distances to it become columns.
+            halving: ``{"eta": 3, "min_steps": 500}`` stops the weakest at rungs of 500, 1500, ... steps.
+            budget, time_limit: ``{"minutes": 30}`` for the sweep, seconds for each fit; what they end depends on the
+                machine.
+            shards, group_by: cut the data's rows into so many parts (``auto``: of 500,000 rows at most), each with an actor
+                of its own; rows of one value of `group_by` stay together.
+            checkpoint_dir: of shards, any fsspec path.
             progress: called a few times a second.
 
         Raises:
@@ -156,10 +179,15 @@ class Experiment:
         """
         timings = Timings()
         given = {name: value for name, value in locals().items() if name in SweepSpec.model_fields}
+        function = objective if callable(objective) else None
+        if function is not None:
+            given["objective"] = "callable"
         spec = self._sweep_spec(given)
         from vi_dist.api.sweeping import run_sweep
 
-        return run_sweep(self._build, self._data, spec, progress=progress, timings=timings)
+        return run_sweep(
+            self._build, self._data, spec, progress=progress, timings=timings, objective=function
+        )
 
     def _sweep_spec(self, given: Mapping[str, Any]) -> SweepSpec:
         """The spec of a sweep: what is given over what the file says."""
@@ -168,5 +196,9 @@ class Experiment:
             return make_spec({"name": self._name, "dtype": self._dtype, **changes})
         base = self._spec.to_dict()
         if "space" in changes:
-            base = {name: value for name, value in base.items() if name not in ("search", "configurations")}
+            base = {
+                name: value
+                for name, value in base.items()
+                if name not in ("search", "configurations", "generation")
+            }
         return make_spec({**base, **changes}, path=self._spec.source.path)

@@ -13,10 +13,13 @@ from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.sweep_files import SweepFiles
-from vi_dist.report.leaderboard import SHOWN, best, best_line, counts
-from vi_dist.report.sweep_directory import Summary
+from vi_dist.evaluation.verdict import Verdict
+from vi_dist.report.leaderboard import best, best_line, counts
+from vi_dist.report.leaderboard import shown as shown_columns
+from vi_dist.report.rungs import lines
+from vi_dist.report.sweep_directory import FITS, REPORT, RUNGS, Summary
 from vi_dist.tracking.note import leaderboard_note
-from vi_dist.tracking.records import Artifact, GuideLogged, Metrics, Note, SweepEnded, now_ms
+from vi_dist.tracking.records import Artifact, GuideLogged, Metrics, Note, SweepEnded, Tags, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +33,30 @@ def finish(result: SweepResult, files: SweepFiles, recorder: Recorder, interrupt
     frame = result.dataframe()
     with recorder.timings.tracked():
         _log_guides(result, frame, files, recorder)
-        for path, shown in ((table, True), (curves, False)):
-            recorder.write(Artifact(str(path), table=shown))
+    verdict = _verdict(result, frame)
+    # While it is drawn the writer carries on with what it has.
+    _log_report(result, files, recorder)
+    with recorder.timings.tracked():
+        for path, shown in ((table, True), (curves, False), (files.directory / RUNGS, True)):
+            if path.exists():
+                recorder.write(Artifact(str(path), table=shown))
         rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-        recorder.write(Note(leaderboard_note(rows, SHOWN, f"{counts(frame)}. {best_line(frame)}")))
+        recorder.write(Note(leaderboard_note(rows, shown_columns(frame), _heading(result, frame, verdict))))
+        _tag_winner(recorder, frame, verdict)
         _log_timings(recorder, frame)
         recorder.write(_ended(frame, interrupts.requested))
         summary = recorder.tracker.close()
     files.write_leaderboard(summary.run_ids)
-    files.write_summary(Summary(interrupts.requested, recorder.timings.seconds(), summary.error))
+    told = "" if verdict is None else verdict.sentence
+    files.write_summary(Summary(interrupts.requested, recorder.timings.seconds(), summary.error, told))
 
 
 def _log_guides(result: SweepResult, frame: pd.DataFrame, files: SweepFiles, recorder: Recorder) -> None:
     """Save the best few fits whole and have them logged as models; the winner becomes the sweep's champion."""
-    finished = frame[frame["status"] == "finished"].head(BEST_GUIDES)
-    for place, row in enumerate(finished.to_dict("records")):
-        directory = files.directory / "fits" / str(row["key"])
+    winner = best(frame)
+    chosen = frame[:0] if winner is None else frame[frame["status"] == winner["status"]].head(BEST_GUIDES)
+    for place, row in enumerate(chosen.to_dict("records")):
+        directory = files.directory / FITS / str(row["key"])
         try:
             fit = result.get(str(row["key"]))
             fit.save(directory)
@@ -57,6 +68,47 @@ def _log_guides(result: SweepResult, frame: pd.DataFrame, files: SweepFiles, rec
         recorder.write(
             GuideLogged(str(row["key"]), str(directory), model_name(str(row["name"])), columns, register)
         )
+
+
+def _log_report(result: SweepResult, files: SweepFiles, recorder: Recorder) -> None:
+    """Write the report and keep it with the sweep's run."""
+    path = files.directory / REPORT
+    try:
+        path.write_text(result.report(), encoding="utf-8")
+        recorder.write(Artifact(str(path)))
+    except Exception as error:  # a figure that cannot be drawn must not cost the sweep its results
+        log.warning("there is no report: %s", error)
+
+
+def _verdict(result: SweepResult, frame: pd.DataFrame) -> Verdict | None:
+    """Whether to trust the winner; None where nothing finished, or where it cannot be told."""
+    if best(frame) is None:
+        return None
+    try:
+        return result.verdict()
+    except Exception as error:  # as with a guide that cannot be exported
+        log.warning("no verdict: %s", error)
+        return None
+
+
+def _heading(result: SweepResult, frame: pd.DataFrame, verdict: Verdict | None) -> str:
+    """How the sweep went and whether to trust its winner, in a few paragraphs."""
+    text = f"{counts(frame)}. {best_line(frame)}."
+    told = lines(result.rungs(), frame)
+    if told:
+        text += "\n\n" + ". ".join(line[0].upper() + line[1:] for line in told) + "."
+    if verdict is None:
+        return text
+    return f"{text}\n\n{verdict.sentence} The artifact `{REPORT}` holds curves, k-hat and marginals."
+
+
+def _tag_winner(recorder: Recorder, frame: pd.DataFrame, verdict: Verdict | None) -> None:
+    """The verdict on the winner's run, where runs can be filtered by it, and on the sweep's."""
+    winner = best(frame)
+    if winner is None or verdict is None:
+        return
+    for key in (str(winner["key"]), None):
+        recorder.write(Tags(key, {"vi.verdict": verdict.word, "vi.verdict.reason": verdict.sentence}))
 
 
 def _columns(fit: Fit) -> list[str]:

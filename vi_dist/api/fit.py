@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from vi_dist.vi.variational_world import VariationalWorld
 
 
+NUMBERS = ("elbo", "elbo_se", "iw_elbo", "khat", "elpd", "elpd_se", "seconds")
+"""The numbers of a fit that its row of the leaderboard holds, if it has them."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """The result of fitting one configuration.
@@ -37,6 +41,7 @@ class Fit:
         elbo: evidence lower bound on the common evaluation noise, with its standard error `elbo_se`.
         iw_elbo: importance-weighted bound.
         khat: Pareto k-hat of the importance weights.
+        elpd: log predictive density of rows held out, with its standard error `elpd_se`.
         seconds: its share of the time its pack took.
         params: the guide's parameters, and the model's own as ``model.<name>``.
     """
@@ -52,6 +57,8 @@ class Fit:
     elbo_se: float = math.nan
     iw_elbo: float = math.nan
     khat: float = math.nan
+    elpd: float = field(default=math.nan, compare=False)  # most fits have none, and NaN equals nothing
+    elpd_se: float = field(default=math.nan, compare=False)
     seconds: float = 0.0
     params: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     prepared: PreparedModel | None = field(default=None, repr=False, compare=False)
@@ -130,7 +137,7 @@ def make_fit(
     prepared: PreparedModel | None,
 ) -> Fit:
     """A fit from its row of the leaderboard, its curve and its params."""
-    numbers = {name: float(row[name]) for name in ("elbo", "elbo_se", "iw_elbo", "khat", "seconds")}
+    numbers = {name: float(row.get(name, math.nan)) for name in NUMBERS}
     return Fit(
         key=key,
         name=str(row["name"]),

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vi_dist.api.checks import as_arrays
-from vi_dist.api.fit import Fit, make_fit
+from vi_dist.api.fit import NUMBERS, Fit, make_fit
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
@@ -23,7 +23,6 @@ from vi_dist.vi import saved_guide
 
 DESCRIPTION, LOSSES = "fit.json", "losses.safetensors"
 _FIELDS = ("key", "name", "configuration", "status", "reason", "steps")
-_NUMBERS = ("elbo", "elbo_se", "iw_elbo", "khat", "seconds")
 
 
 def save_fit(fit: Fit, directory: Path) -> None:
@@ -40,7 +39,7 @@ def save_fit(fit: Fit, directory: Path) -> None:
         prepared.constrain,
     )
     description: dict[str, Any] = {name: getattr(fit, name) for name in _FIELDS}
-    description |= {name: _number(getattr(fit, name)) for name in _NUMBERS}
+    description |= {name: _number(getattr(fit, name)) for name in NUMBERS}
     description["coordinates"] = coordinates(prepared)
     save_file({"losses": fit.losses.contiguous()}, directory / LOSSES)
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=1))

@@ -1,44 +1,35 @@
-"""The verdict on a sweep's winner, from the tables and draws of the sweep itself."""
+"""Draws from a sweep's configurations, and the verdict on its winner."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from vi_dist.api.fit import Fit
-from vi_dist.evaluation.evaluate import Evaluation
-from vi_dist.evaluation.moments import Distance, distance, moments
-from vi_dist.evaluation.verdict import Verdict, verdict
+from vi_dist.evaluation.verdict import Verdict
+from vi_dist.report import judging
+from vi_dist.report.stored_draws import DRAWS, Drawer, Draws, stored_drawer
 
 if TYPE_CHECKING:
     from vi_dist.api.sweep_result import SweepResult
 
-# How many configurations behind the winner are compared with it, and how close in ELBO (nats) they must be.
-COMPARED, CLOSE = 4, 0.1
-DRAWS = 4000
-
 
 def judged(result: SweepResult) -> Verdict:
     """Judge a sweep's winner. Raises `LookupError` if nothing finished."""
-    winner = result.best()
-    samples = result.spec.evaluation.samples
-    found = Evaluation(winner.elbo, winner.elbo_se, winner.iw_elbo, winner.khat, samples)
-    return verdict(found, _distances(result, winner))
+    return judging.judged(result.dataframe(), result.drawer, result.spec.evaluation.samples)
 
 
-def _distances(result: SweepResult, winner: Fit) -> list[Distance]:
-    """From the winner to the next best configurations that came close, seeds of the same choices among them."""
-    own = moments({name: draws.numpy() for name, draws in winner.sample(DRAWS).items()})
-    found = []
-    for key in _close(result.dataframe(), winner):
-        other = moments({name: draws.numpy() for name, draws in result.get(key).sample(DRAWS).items()})
-        found.append(distance(other, own))
-    return found
+def drawer(result: SweepResult) -> Drawer:
+    """Draws from what the sweep's directory holds; where its queries could not be traced, from the model itself."""
+    stored = stored_drawer(result.directory)
 
+    @cache
+    def draw(key: str) -> Draws:
+        try:
+            return stored(key)
+        except LookupError as error:
+            try:
+                return {name: values.numpy() for name, values in result.get(key).sample(DRAWS).items()}
+            except ValueError:
+                raise error from None
 
-def _close(frame: pd.DataFrame, winner: Fit) -> list[str]:
-    """Keys of the next best finished configurations within `CLOSE` nats, or three standard errors, of the winner."""
-    finished = frame[(frame["status"] == "finished") & (frame["key"] != winner.key)]
-    slack = (finished["elbo_se"] + winner.elbo_se).mul(3).clip(lower=CLOSE)
-    return [str(key) for key in finished[winner.elbo - finished["elbo"] <= slack]["key"].head(COMPARED)]
+    return draw

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from vi_dist.api.checks import as_arrays
 from vi_dist.api.fit import Fit, make_fit
+from vi_dist.api.shards import sharding
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import read_curve, read_params
+from vi_dist.errors import SpecError
 from vi_dist.evaluation.verdict import Verdict
 from vi_dist.report.leaderboard import best
 from vi_dist.report.sweep_directory import (
@@ -25,11 +28,18 @@ from vi_dist.report.sweep_directory import (
     find_sweep,
     read_curves,
     read_leaderboard,
+    read_rungs,
     read_summary,
 )
 from vi_dist.sweep.spec import SweepSpec, load_spec
 from vi_dist.tracking.state import State
 from vi_dist.tracking.sync import stored_uri
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vi_dist.report.findings import Findings
+    from vi_dist.report.stored_draws import Drawer
 
 
 class SweepResult:
@@ -53,13 +63,17 @@ class SweepResult:
     def load(cls, directory: Path | str, build: Any = None, data: object = None) -> SweepResult:
         """The result in a sweep's directory, or of the newest sweep in an output directory.
 
-        A sweep of a spec finds its model and data by itself; `build` and `data` replace them.
+        A sweep of a spec finds its model and data by itself; `build` and `data` replace them. Where they are gone,
+        tables, figures and the verdict are there all the same.
         """
         found = find_sweep(Path(directory))
-        spec = load_spec(found / SPEC, needs_model=False)
         if build is not None:
             source = BuildSource(path=build) if isinstance(build, str) else BuildSource(function=build)
             return cls(found, source, data)
+        try:
+            spec = load_spec(found / SPEC, needs_model=False)
+        except SpecError:
+            return cls(found)
         return cls(found, BuildSource(path=spec.model) if spec.model else None, spec.data)
 
     def dataframe(self) -> pd.DataFrame:
@@ -70,8 +84,12 @@ class SweepResult:
         """Every point of every curve, long: configuration (its key), step, metric, value."""
         return read_curves(self.directory)
 
+    def rungs(self) -> pd.DataFrame:
+        """Everything that was ranked at rungs, long: generation, rung, steps, key, value, rank, goes_on, of."""
+        return read_rungs(self.directory)
+
     def best(self) -> Fit:
-        """The fit of rank 1. Raises `LookupError` if none finished."""
+        """The fit of rank 1; where a budget stopped all, the best of those. Raises `LookupError` if there is none."""
         row = best(self.dataframe())
         if row is None:
             raise LookupError("no configuration finished; dataframe() holds the reasons")
@@ -100,6 +118,33 @@ class SweepResult:
         from vi_dist.api.judging import judged
 
         return judged(self)
+
+    def plot_curves(self, keys: Sequence[str] | None = None) -> Figure:
+        """The ELBO during training as a matplotlib figure: the best of every guide and divergence over all others.
+
+        `keys` (keys, names or ranks) picks other configurations, here and in the other figures.
+        """
+        from vi_dist.report.curves_figure import curves_figure
+
+        return curves_figure(self._findings(keys))
+
+    def plot_hyperparameters(self, keys: Sequence[str] | None = None) -> Figure:
+        """The final ELBO against every hyperparameter that varies, as a matplotlib figure."""
+        from vi_dist.report.hyperparameters_figure import hyperparameters_figure
+
+        return hyperparameters_figure(self._findings(keys))
+
+    def plot_marginals(self, keys: Sequence[str] | None = None) -> Figure:
+        """Marginals of the best approximations laid over one another, as a matplotlib figure."""
+        from vi_dist.report.marginals_figure import marginals_figure
+
+        return marginals_figure(self._findings(keys))
+
+    def report(self, keys: Sequence[str] | None = None) -> str:
+        """The report as one HTML page that needs nothing else."""
+        from vi_dist.report.page import page
+
+        return page(self._findings(keys))
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -136,6 +181,19 @@ class SweepResult:
         """The sweep's own MLflow run; None if nothing has reached MLflow."""
         return State.load(self.directory / SPOOL).parent_run_id or None
 
+    def _findings(self, keys: Sequence[str] | None) -> Findings:
+        """What the figures are drawn from."""
+        from vi_dist.report.findings import Findings
+
+        return Findings.read(self.directory, keys, self.drawer)
+
+    @cached_property
+    def drawer(self) -> Drawer:
+        """Gives 4,000 draws ``{query: (n, *shape)}`` of the configuration with a key, and keeps them."""
+        from vi_dist.api.judging import drawer
+
+        return drawer(self)
+
     @cached_property
     def _configurations(self) -> dict[str, dict[str, Any]]:
         plan = json.loads((self.directory / PLAN).read_text())
@@ -147,4 +205,5 @@ class SweepResult:
         """The model, which all fits of the sweep share; built when the first of them needs it."""
         if self._build is None:
             return None
-        return PreparedModel(Setup(self._build, as_arrays(self._data)), DTYPES[self.spec.dtype])
+        setup = Setup(self._build, as_arrays(self._data), shards=sharding(self.spec, self._data))
+        return PreparedModel(setup, DTYPES[self.spec.dtype])

@@ -28,15 +28,16 @@ def leaderboard(directory: Path, top: int | None, as_json: bool) -> None:
     from vi_dist.report.sweep_directory import find_sweep, read_leaderboard, read_summary
 
     found = find_sweep(directory)
-    frame = read_leaderboard(found)
+    frame, summary = read_leaderboard(found), read_summary(found)
     if as_json:
         rows = records(frame if top is None else frame.head(top))
-        summary = read_summary(found)
         data = {"leaderboard": rows, "directory": str(found.absolute()), "interrupted": summary.interrupted}
-        typer.echo(json.dumps({**data, "timings": summary.timings}))
+        typer.echo(json.dumps({**data, "timings": summary.timings, "verdict": summary.verdict}))
         return
     typer.echo(counts(frame))
     typer.echo(table_text(frame, top))
+    if summary.verdict:
+        say(f"verdict: {summary.verdict}")
     typer.echo(best_line(frame))
 
 
@@ -61,14 +62,15 @@ def list_entries(table: str, as_json: bool) -> None:
         typer.echo(f"{'auto':{width}}  picked by guide and divergence")
 
 
-def ui(directory: Path, port: int) -> None:
+def ui(directory: Path, port: int, run: str | None) -> None:
     """Serve a sweep's pages until Ctrl-C."""
     from vi_dist.tracking.ui import serve
 
+    key = None if run is None else _key(directory, run)
     say("starting MLflow's pages; this takes a few seconds")
     try:
         with serve(directory, port) as server:
-            typer.echo(server.url)
+            typer.echo(server.url if key is None else _run_url(directory, key, server.base))
             if server.process is not None:
                 say("Ctrl-C ends the server")
                 server.wait()
@@ -76,6 +78,26 @@ def ui(directory: Path, port: int) -> None:
         raise SpecError(str(error), path=directory) from error
     except KeyboardInterrupt:
         say("the server has ended")
+
+
+def _key(directory: Path, run: str) -> str:
+    """The key of a row of the leaderboard, which its name or its rank may stand for."""
+    from vi_dist.report.contenders import chosen
+    from vi_dist.report.sweep_directory import find_sweep, read_leaderboard
+
+    return chosen(read_leaderboard(find_sweep(directory)), [run])[0].key
+
+
+def _run_url(directory: Path, key: str, base: str) -> str:
+    from vi_dist.report.links import run_urls
+    from vi_dist.report.sweep_directory import find_sweep
+
+    urls = run_urls(find_sweep(directory), base)
+    if key not in urls:
+        raise SpecError(
+            f"the run of {key} is not in MLflow yet; vi-dist sync sends what is left", path=directory
+        )
+    return urls[key]
 
 
 def sync(directory: Path) -> None:

@@ -59,7 +59,7 @@ def describe(moment: Moment) -> str:
     if moment.note:
         parts.append(f"waiting: {moment.note}")
     if moment.best is not None:
-        parts.append(f"best elbo={moment.best[1]:.3f} ({moment.best[0]})")
+        parts.append(f"best {moment.objective}={moment.best[1]:.3f} ({moment.best[0]})")
     return ", ".join(parts)
 
 

@@ -59,8 +59,6 @@ def _run(spec: SweepSpec, as_json: bool) -> None:
 
     frame = result.dataframe()
     _tell(result)
-    if best(frame) is not None:
-        _judge(result)
     _print(result, frame, as_json)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -70,20 +68,23 @@ def _run(spec: SweepSpec, as_json: bool) -> None:
 
 def _tell(result: Any) -> None:
     """What is worth knowing beside the result, on stderr."""
+    from vi_dist.report.rungs import lines
+    from vi_dist.report.sweep_directory import read_summary
+
     timings = result.timings
     shares = ", ".join(f"{name} {value:.1f}" for name, value in timings.items() if name != "wall")
     say(f"wall time {timings['wall']:.1f} s: {shares}")
-    say(f"results: {result.directory}")
+    copied = result.spec.output_dir if "://" in (result.spec.output_dir or "") else None
+    say(
+        f"results: {copied.rstrip('/')}/{result.directory.name}" if copied else f"results: {result.directory}"
+    )
+    summary = read_summary(result.directory)
+    for line in lines(result.rungs(), result.dataframe(), summary.column_steps):
+        say(line)
+    if verdict := summary.verdict:
+        say(f"verdict: {verdict}")
     if result.tracking_error:
         say(f"tracking: {result.tracking_error}; vi-dist sync {result.directory} sends what is left")
-
-
-def _judge(result: Any) -> None:
-    """Whether to trust the winner; a verdict that cannot be had costs nobody a result."""
-    try:
-        say(f"verdict: {result.verdict().sentence}")
-    except Exception as error:
-        logging.getLogger(__name__).warning("no verdict: %s", error)
 
 
 def _print(result: Any, frame: Any, as_json: bool) -> None:
@@ -102,6 +103,7 @@ def _print(result: Any, frame: Any, as_json: bool) -> None:
 
 def _as_data(result: Any, frame: Any, look: str) -> dict[str, Any]:
     from vi_dist.report.leaderboard import best, records
+    from vi_dist.report.sweep_directory import read_summary
 
     rows = records(frame)
     return {
@@ -114,6 +116,7 @@ def _as_data(result: Any, frame: Any, look: str) -> dict[str, Any]:
         "experiment_id": result.experiment_id,
         "parent_run_id": result.parent_run_id,
         "interrupted": result.interrupted,
+        "verdict": read_summary(result.directory).verdict,
         "timings": result.timings,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
 from vi_dist.cluster.fault import one_line
@@ -16,6 +16,7 @@ from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.progress import ProgressCallback
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import Chunk, Evaluated, Place, StepKind
+from vi_dist.cluster.time_limits import TimeLimits
 from vi_dist.cluster.timings import Timings
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ CHUNK_SECONDS = 1.0
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 5.0
 """How long calls on their way are waited for after Ctrl-C, so that their steps are not lost."""
+
+Follow = Callable[[Sequence[PackRun]], Sequence[PackRun]]
+"""What comes after some packs: decides, once all of them have ended, who of those that paused is over (`PackRun.end`),
+and returns the packs to run next; none if the sweep is over."""
 
 
 class Driver:
@@ -41,6 +46,11 @@ class Driver:
         interrupts: how Ctrl-C is heard; entered already if more than this is to hear it.
         callback: told of progress.
         chunk_seconds: how long a chunk of steps is to last; changes no result.
+        follow: what comes after these packs, and after those that it returned.
+        limits: when packs end before their last step.
+        expected: configurations and their steps in all, where more follows than `runs`.
+        objective: what is told as the best so far, an attribute of `Outcome`.
+        score: of an outcome by its pack and row, taken after every evaluation (`PackRun.score`).
     """
 
     def __init__(
@@ -54,14 +64,25 @@ class Driver:
         interrupts: Interrupts | None = None,
         callback: ProgressCallback | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
+        follow: Follow | None = None,
+        limits: TimeLimits | None = None,
+        expected: tuple[int, int] | None = None,
+        objective: str = "elbo",
+        score: Callable[[PackRun, int], float] | None = None,
     ) -> None:
         self.runs, self.setup, self.executor, self.observers = list(runs), setup, executor, list(observers)
         self.timings = timings or Timings()
         self.interrupts = interrupts or Interrupts()
         self.chunk_seconds = chunk_seconds
+        self.follow, self.limits = follow, limits or TimeLimits()
         self.interrupted = False
-        self._meter = Meter(self.runs, callback)
+        self._score = score
+        self._meter = Meter(self.runs, callback, expected, objective)
+        self._phase: list[PackRun] = list(self.runs)
+        self._paused: list[PackRun] = []
         self._queue: deque[PackRun] = deque(self.runs)
+        self._idle: list[int] = []
+        self._made: dict[int, set[Hashable]] = {}
         self._calls: dict[Handle, tuple[int, PackRun | None]] = {}
         self._places: dict[int, Place] = {}
         self._losses = self._workers = 0
@@ -78,12 +99,35 @@ class Driver:
                 self._workers = self.executor.open(self.setup, len(self.runs))
                 for worker in range(self._workers):
                     self._greet(worker)
-                while self._open() and not interrupts.requested:
+                while not interrupts.requested and (self._open() or self._go_on()):
                     self._step()
                 if interrupts.requested:
                     self._interrupt()
             finally:
                 self.executor.close()
+
+    def _go_on(self) -> bool:
+        """All packs have ended: settle what those are that paused, and begin what follows; False if nothing does."""
+        more: Sequence[PackRun] = ()
+        if self.limits.over:
+            self._end_paused("stopped", self.limits.sweep_reason)
+        elif self.follow is not None:
+            more = self.follow(self._phase)
+        for run in self._paused:
+            self._tell_end(run)
+        self._paused, self._phase = [], list(more)
+        self.runs += more
+        self._queue += more
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            self._feed(worker, None)
+        return bool(more)
+
+    def _end_paused(self, status: str, reason: str) -> None:
+        """End the configurations that have paused at a rung; `reason` as for `PackRun.close`."""
+        for run in self._paused:
+            for row in range(len(run.members)):
+                run.end(row, status, reason)
 
     def _open(self) -> bool:
         return any(run.outcomes is None for run in self.runs)
@@ -93,7 +137,16 @@ class Driver:
         done = self.executor.wait(list(self._calls), POLL_SECONDS)
         for handle in done:
             self._receive(handle)
+        if self.limits.over:
+            self._drop_queue()
         self._meter.tell("" if self._places else self.executor.missing())
+
+    def _drop_queue(self) -> None:
+        """The sweep's time is over: what has not begun never will, even if no worker is there to be told."""
+        for run in [run for run in self._queue if run.last is None]:
+            self._queue.remove(run)
+            run.close(self.limits.sweep_reason)
+            self._ended(run)
 
     def _greet(self, worker: int) -> None:
         """Ask a new worker where it is; it gets packs when it has answered."""
@@ -128,23 +181,49 @@ class Driver:
         else:
             self.timings.evaluation += result.seconds
             run.finish(result)
+            if self._score is not None:
+                run.score(self._score)
             self._ended(run)
 
     def _feed(self, worker: int, run: PackRun | None) -> None:
         """The worker goes on with its pack, or takes one from the queue."""
         if run is None or run.outcomes is not None:
-            if not self._queue:
-                return
-            run = self._queue.popleft()
-            run.place = self._places[worker]
-            for observer in self.observers:
-                observer.pack_started(run)
+            run = self._next(worker)
+        elif reason := self.limits.reason(run):
+            run.close(reason)
+        if run is None:
+            self._idle.append(worker)
+            return
         method, arguments = run.next_call()
         self._calls[self.executor.submit(worker, method, *arguments)] = (worker, run)
+
+    def _next(self, worker: int) -> PackRun | None:
+        """The next pack in the queue, on this worker; None if there is none."""
+        while self._queue:
+            run = self._picked(worker)
+            if reason := self.limits.reason(run):
+                run.close(reason)
+            if run.outcomes is None:
+                run.place = self._places[worker]
+                for observer in self.observers:
+                    observer.pack_started(run)
+                return run
+            self._ended(run)
+        return None
+
+    def _picked(self, worker: int) -> PackRun:
+        """The first pack in the queue whose program this worker has made already, or else the first."""
+        made = self._made.setdefault(worker, set())
+        place = next((k for k, run in enumerate(self._queue) if run.task.program in made), 0)
+        run = self._queue[place]
+        del self._queue[place]
+        made.add(run.task.program)
+        return run
 
     def _lose(self, worker: int, run: PackRun | None, reason: str, more: bool) -> None:
         """A worker died: its pack goes to the front of the queue with its last state, unless that happens too often."""
         self._places.pop(worker, None)
+        self._made.pop(worker, None)
         self._losses += run is None
         log.warning("a worker died (%s)", reason)
         if run is not None and run.attempt >= ATTEMPTS:
@@ -180,8 +259,16 @@ class Driver:
         self._kinds.add(kind)
 
     def _ended(self, run: PackRun) -> None:
+        """A pack is done; if some of its configurations have only paused, nobody hears before it is known which."""
+        if all(outcome.over for outcome in run.outcomes or ()):
+            self._tell_end(run)
+        else:
+            self._paused.append(run)
+
+    def _tell_end(self, run: PackRun) -> None:
         for observer in self.observers:
             observer.pack_ended(run)
+        run.forget_state()
 
     def _interrupt(self) -> None:
         """Take what is on its way, then end what is open."""
@@ -196,11 +283,12 @@ class Driver:
                 self._receive(handle, more=False)
         for run in self.runs:
             if run.outcomes is None:
-                started = (
-                    "Interrupted after {steps} of {of} steps."
-                    if run.place
-                    else "Interrupted before it began."
-                )
+                started = "Interrupted before it began."
+                if run.place or run.last is not None:
+                    started = "Interrupted after {steps} of {of} steps."
                 run.give_up("interrupted", started)
                 self._ended(run)
+        self._end_paused("interrupted", "Interrupted after {steps} of {of} steps.")
+        for run in self._paused:
+            self._tell_end(run)
         self._meter.tell("")

@@ -8,7 +8,15 @@ from typing import Any, ClassVar
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.shard_worker import ShardWorker
 from vi_dist.cluster.worker import PackWorker
+
+
+def inline_worker(setup: Setup, device: str = "cpu") -> PackWorker | ShardWorker:
+    """A worker in this process; of data that are cut it has all shards, one after another."""
+    if setup.shards is None:
+        return PackWorker(setup, device)
+    return ShardWorker(setup, range(setup.shards.count), device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +39,11 @@ class InlineExecutor(Executor):
 
     def __init__(self, device: str = "cpu", raises: bool = False) -> None:
         self.device, self.raises = device, raises
-        self._worker: PackWorker | None = None
+        self._worker: PackWorker | ShardWorker | None = None
         self._results: dict[Handle, Any] = {}
 
     def open(self, setup: Setup, packs: int) -> int:
-        self._worker = PackWorker(setup, self.device)
+        self._worker = inline_worker(setup, self.device)
         return 1
 
     def submit(self, worker: int, method: str, *arguments: Any) -> Handle:

@@ -14,8 +14,8 @@ from vi_dist.evaluation.evaluate import Evaluation, Evaluator
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.layout import Layout
-from vi_dist.vi.step import MAX_STREAK
 from vi_dist.vi.state import PackState
+from vi_dist.vi.step import MAX_STREAK
 
 _NOT_EVALUATED = Evaluation(math.nan, math.nan, math.nan, math.nan, 0)
 

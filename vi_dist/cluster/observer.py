@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.task import Chunk
+from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.plan import Pack
 
 
 class Observer:
     """Told what happens, in the driver's process; what it does costs the sweep time. Every method may be left out."""
+
+    def joined(
+        self, keys: Sequence[str], configurations: Sequence[Configuration], packs: Sequence[Pack]
+    ) -> None:
+        """More configurations, and the plan of their packs, join the sweep; their places follow those before."""
 
     def pack_started(self, run: PackRun) -> None:
         """A pack begins, or begins again on another worker (`run.attempt` > 1)."""

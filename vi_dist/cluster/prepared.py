@@ -12,9 +12,11 @@ import torch
 from vi_dist.cluster.build_source import Build
 from vi_dist.cluster.fault import one_line, place_of_fault
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.sharding import local_queries, shared_queries
 from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.data import load_data, to_device
 from vi_dist.model.model import Model
+from vi_dist.model.shard_rows import ShardRows, shard_rows
 from vi_dist.vi.context import model_context, steady_products
 from vi_dist.vi.density import Density
 from vi_dist.vi.joint_values import JointValues
@@ -32,6 +34,7 @@ class PreparedModel:
         dtype: of every float.
         device: where the numbers live.
         held_out: whether the model observes the rows that the setup holds out, instead of those that train.
+        rank: number of the shard whose rows it observes, where the setup has shards.
     """
 
     def __init__(
@@ -41,16 +44,29 @@ class PreparedModel:
         device: torch.device | str = "cpu",
         *,
         held_out: bool = False,
+        rank: int = 0,
     ) -> None:
         steady_products()
+        self.rank = rank
         self.setup, self.dtype, self.device, self._held_out = setup, dtype, torch.device(device), held_out
         self._joints: dict[bool, JointProgram] = {}
+
+    @cached_property
+    def rows(self) -> ShardRows | None:
+        """The shard's rows; None where the data are not cut. Raises `ModelError` for data that cannot be."""
+        if self.setup.shards is None:
+            return None
+        if isinstance(self.setup.data, ShardRows):
+            return self.setup.data
+        return shard_rows(self.setup.data, self.rank, self.setup.shards.count, self.setup.shards.group_by)
 
     @cached_property
     def model(self) -> Model:
         """The user's model on its data. Raises `ModelError` if `build` raises or returns something else."""
         data = None
-        if self.setup.data is not None:
+        if self.rows is not None:
+            data = to_device(self.rows.data, self.dtype, self.device)
+        elif self.setup.data is not None:
             data = load_data(self.setup.data)
             if self.setup.holdout is not None:
                 data = self.setup.holdout.part(data, self._held_out)
@@ -64,12 +80,12 @@ class PreparedModel:
         """The model's coordinates."""
         model = self.model
         with model_context(self.dtype, self.device):
-            return make_layout(model)
+            return make_layout(model, sharded=self.setup.shards is not None)
 
     def joint(self, jacobian: bool = True) -> JointProgram:
         """The traced log joint, with or without the Jacobian of the map to the model's space."""
         if jacobian not in self._joints:
-            density = Density(self.model, self.layout, jacobian=jacobian)
+            density = Density(self.model, self.layout, jacobian, owner=self.rank == 0)
             self._joints[jacobian] = trace_joint(density, dtype=self.dtype, device=self.device)
         return self._joints[jacobian]
 
@@ -106,8 +122,17 @@ class PreparedModel:
 
     @cached_property
     def constrain(self) -> Constrain:
-        """The map from coordinates to the values of the queries."""
-        return make_constrain(Density(self.model, self.layout), self.start)
+        """The map from coordinates to the values of the queries; of a shard, of those that all shards share."""
+        if self.setup.shards is None:
+            return make_constrain(Density(self.model, self.layout), self.start)
+        with model_context(self.dtype, self.device):
+            shared = shared_queries(self.model)
+        return make_constrain(Density(shared, self.layout), torch.cat((self.layout.loc, self.layout.eta)))
+
+    @cached_property
+    def constrain_local(self) -> Constrain:
+        """The map from all coordinates of a shard to the values of the latents of its rows."""
+        return make_constrain(Density(local_queries(self.model), self.layout), self.start)
 
 
 def call_build(build: Build, data: Mapping[str, Any] | None, file: str | None) -> Model:

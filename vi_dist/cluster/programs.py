@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.fx import GraphModule
 
@@ -13,12 +15,24 @@ from vi_dist.vi.columns import padded
 from vi_dist.vi.compile import Decision, decide
 from vi_dist.vi.pack import PackProgram
 
+KEPT = 16
+"""How many programs a worker keeps: a few megabytes each, and seconds to trace again."""
+
 _Kinds = tuple[tuple[str, str, str], ...]
 _Key = tuple[Program, int, _Kinds]
 
 
+@dataclass
+class _Known:
+    """A program, how it is stepped, and the pack whose configurations are in its columns."""
+
+    program: PackProgram
+    kind: StepKind
+    task: PackTask
+
+
 class Programs:
-    """The programs of one model on one device; the last one is kept.
+    """The programs of one model on one device; the last few are kept, since rungs and generations come back to them.
 
     Args:
         mode: whether they are compiled: ``auto``, ``always`` or ``never``.
@@ -27,52 +41,61 @@ class Programs:
 
     def __init__(self, mode: str, device: torch.device) -> None:
         self._mode, self._device = mode, device
-        self._key: _Key | None = None
-        self._task: PackTask | None = None
-        self._program: PackProgram
+        self._known: dict[_Key, _Known] = {}
         self.kind: StepKind
 
     def get(self, task: PackTask, prepared: PreparedModel) -> PackProgram:
         """The pack's program, with the pack's configurations in its columns."""
-        first = task.configurations[0]
-        key = (program(first), task.width, _kinds(task))
-        columns = padded([column(configuration) for configuration in task.configurations], task.width)
-        if key != self._key:
-            self._program = self._made(task, prepared)
-            decision = self._program.compile(self._mode, task.program_steps)
-            joint = self._program.joint
-            self.kind = StepKind(joint.mode, joint.reason, decision.compiled, decision.reason)
-            self._key = key
-        elif task != self._task:
-            self._program.refill(self._program.start(), dict(enumerate(columns)))
-        self._task = task
-        return self._program
+        key = (program(task.configurations[0]), task.width, _kinds(task))
+        known = self._known.pop(key, None)
+        if known is None:
+            known = self._new(task, prepared)
+        elif task != known.task:
+            columns = padded([column(configuration) for configuration in task.configurations], task.width)
+            known.program.refill(known.program.start(), dict(enumerate(columns)))
+            known.task = task
+        self._known[key] = known
+        if len(self._known) > KEPT:
+            self._known.pop(next(iter(self._known)))
+        self.kind = known.kind
+        return known.program
+
+    def _new(self, task: PackTask, prepared: PreparedModel) -> _Known:
+        made = make_program(task, prepared, DTYPES[task.configurations[0].dtype], self._device)
+        decision = made.compile(self._mode, task.program_steps)
+        kind = StepKind(made.joint.mode, made.joint.reason, decision.compiled, decision.reason)
+        return _Known(made, kind, task)
 
     def describe(self, task: PackTask, prepared: PreparedModel) -> tuple[StepKind, GraphModule | None]:
         """How the pack would be stepped, and its graph where it has one; compiles nothing."""
-        made = self._made(task, prepared)
+        made = make_program(task, prepared, DTYPES[task.configurations[0].dtype], self._device)
         graph = made.graph()
         decision = (
             decide(self._mode, graph, task.program_steps) if graph is not None else Decision(False, "a loop")
         )
         return StepKind(made.joint.mode, made.joint.reason, decision.compiled, decision.reason), graph
 
-    def _made(self, task: PackTask, prepared: PreparedModel) -> PackProgram:
-        first = task.configurations[0]
-        like = torch.empty(0, dtype=DTYPES[first.dtype], device=self._device)
-        guide = family(first.guide, prepared.layout.noise).placed(lambda: prepared.mode, like)
-        return PackProgram(
-            prepared.joint(guide.jacobian),
-            prepared.layout,
-            guide,
-            optimizer(first.optimizer),
-            first.num_samples,
-            [column(configuration) for configuration in task.configurations],
-            task.width,
-            kinds=[column(configuration) for configuration in task.kinds],
-            dtype=DTYPES[first.dtype],
-            device=self._device,
-        )
+
+def make_program(
+    task: PackTask, prepared: PreparedModel, dtype: torch.dtype, device: torch.device
+) -> PackProgram:
+    """The program of a pack, not compiled; of a shard's model it has the shard's local latents too."""
+    first = task.configurations[0]
+    guide = family(first.guide, prepared.layout.noise)
+    guide = guide.placed(lambda: prepared.mode, torch.empty(0, dtype=dtype, device=device))
+    return PackProgram(
+        prepared.joint(guide.jacobian),
+        prepared.layout,
+        guide,
+        optimizer(first.optimizer),
+        first.num_samples,
+        [column(configuration) for configuration in task.configurations],
+        task.width,
+        kinds=[column(configuration) for configuration in task.kinds],
+        ids=None if prepared.rows is None else prepared.rows.ids,
+        dtype=dtype,
+        device=device,
+    )
 
 
 def _kinds(task: PackTask) -> _Kinds:

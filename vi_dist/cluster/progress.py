@@ -16,8 +16,9 @@ class Progress:
         steps_per_second: configuration-steps a second, recently.
         seconds: since the sweep began.
         seconds_left: a guess; None while there is nothing to guess from.
-        best: name and ELBO of the best configuration so far.
+        best: name and objective of the best configuration so far.
         note: what the sweep is waiting for, if it is.
+        objective: what the best is best by.
     """
 
     done: int
@@ -29,6 +30,7 @@ class Progress:
     seconds_left: float | None = None
     best: tuple[str, float] | None = None
     note: str = ""
+    objective: str = "elbo"
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -12,6 +12,7 @@ from vi_dist.cluster.pack_run import PackRun, chunk_values
 from vi_dist.cluster.task import CURVES, Chunk, Outcome
 from vi_dist.cluster.timings import Timings
 from vi_dist.sweep.configuration import Choice, Configuration
+from vi_dist.sweep.plan import Pack
 from vi_dist.tracking.budget import kept_steps
 from vi_dist.tracking.records import Metrics, Point, Record, RunEnded, RunStarted, now_ms
 from vi_dist.tracking.tracker import Tracker
@@ -24,10 +25,20 @@ class Recorder(Observer):
         tracker: takes the records.
         keys: of the sweep's configurations, in order.
         timings: where the time that tracking takes is counted.
+        total: configurations there will be, if more than `keys`.
+        objective: what configurations are ranked by, an attribute of `Outcome`.
     """
 
-    def __init__(self, tracker: Tracker, keys: Sequence[str], timings: Timings) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        keys: Sequence[str],
+        timings: Timings,
+        total: int = 0,
+        objective: str = "elbo",
+    ) -> None:
         self.tracker, self.keys, self.timings = tracker, list(keys), timings
+        self._total, self._objective = max(total, len(keys)), objective
         self._kept: dict[int, list[int]] = {}
         self._done, self._best = 0, -math.inf
         self._started: set[int] = set()
@@ -37,7 +48,14 @@ class Recorder(Observer):
         with self.timings.tracked():
             self.tracker.write(record)
 
+    def joined(
+        self, keys: Sequence[str], configurations: Sequence[Configuration], packs: Sequence[Pack]
+    ) -> None:
+        self.keys += keys
+
     def pack_started(self, run: PackRun) -> None:
+        if run.attempt == 1 and self._started.issuperset(run.members):
+            return  # they come from other packs: their runs are open
         place = run.place
         tags = {} if place is None else {"vi.node": place.node, "vi.device": place.device}
         for member, configuration in zip(run.members, run.task.configurations, strict=True):
@@ -72,17 +90,23 @@ class Recorder(Observer):
     def pack_ended(self, run: PackRun) -> None:
         assert run.outcomes is not None
         for member, outcome in zip(run.members, run.outcomes, strict=True):
+            value = outcome.value(self._objective)
+            if run.task.pause is not None and not math.isnan(value):
+                point = (f"rung/{self._objective}", outcome.steps, value, now_ms())
+                self.write(Metrics(self.keys[member], [point]))
+            if not outcome.over:
+                continue
             if member in self._started:
                 self.write(_ended(self.keys[member], outcome, run))
             self._done += 1
-            if outcome.status == "finished" and outcome.elbo > self._best:
-                self._best = outcome.elbo
-                self.write(Metrics(None, [("best/elbo", self._done, outcome.elbo, now_ms())]))
+            if outcome.status == "finished" and value > self._best:
+                self._best = value
+                self.write(Metrics(None, [(f"best/{self._objective}", self._done, value, now_ms())]))
 
     def _kept_steps(self, steps: int, first: int, last: int) -> list[int]:
         """The steps from first to last whose values MLflow gets."""
         if steps not in self._kept:
-            self._kept[steps] = kept_steps(steps, len(self.keys))
+            self._kept[steps] = kept_steps(steps, self._total)
         kept = self._kept[steps]
         return kept[bisect_left(kept, first) : bisect_right(kept, last)]
 
@@ -132,10 +156,16 @@ def _ended(key: str, outcome: Outcome, run: PackRun) -> RunEnded:
         "final/elbo_se": outcome.elbo_se,
         "final/iw_elbo": outcome.iw_elbo,
         "final/khat": outcome.khat,
+        "final/elpd": outcome.elpd,
+        "final/elpd_se": outcome.elpd_se,
+        "final/score": outcome.score,
+        "reference/mean_rms": outcome.mean_rms,
+        "reference/sd_rms": outcome.sd_rms,
         "final/seconds": outcome.seconds,
         "final/steps_per_second": outcome.steps / outcome.seconds if outcome.seconds > 0 else math.nan,
         "final/skipped_steps": float(outcome.skipped),
     }
+    metrics |= {f"sharding/{name}": value for name, value in outcome.sharding.items()}
     defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
     tags = {}
     if run.last is not None:

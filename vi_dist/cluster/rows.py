@@ -27,6 +27,11 @@ def row_of(key: str, configuration: Configuration, outcome: Outcome, run_id: str
         "elbo_se": outcome.elbo_se,
         "iw_elbo": outcome.iw_elbo,
         "khat": outcome.khat,
+        "elpd": outcome.elpd,
+        "elpd_se": outcome.elpd_se,
+        "score": outcome.score,
+        "mean_rms": outcome.mean_rms,
+        "sd_rms": outcome.sd_rms,
         "seconds": outcome.seconds,
         "run_id": run_id,
     }

@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from vi_dist.cluster.rows import row_of
 from vi_dist.cluster.task import CURVES as METRICS
 from vi_dist.cluster.task import Array, Chunk
 from vi_dist.report.leaderboard import leaderboard
+from vi_dist.report.rungs import rung_table
 from vi_dist.report.sweep_directory import (
     CURVES,
     GUIDES,
     LEADERBOARD,
     PLAN,
+    RUNGS,
     SPEC,
     SPOOL,
     STATES,
@@ -35,6 +38,7 @@ from vi_dist.report.sweep_directory import (
     Summary,
 )
 from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.halving import Rung
 from vi_dist.sweep.plan import Pack
 
 MODEL_PREFIX = "model."
@@ -47,11 +51,16 @@ class SweepFiles(Observer):
     Args:
         directory: the sweep's own.
         keys: of its configurations, in order.
+        objective: the leaderboard's column that it is ranked by.
     """
 
-    def __init__(self, directory: Path, keys: Sequence[str]) -> None:
-        self.directory, self.keys = directory, list(keys)
+    def __init__(self, directory: Path, keys: Sequence[str], objective: str = "elbo") -> None:
+        self.directory, self.keys, self._objective = directory, list(keys), objective
         self._rows: dict[int, dict[str, Any]] = {}
+        self._left: list[Path] = []
+        self._work = [0, 0]
+        self._plan: dict[str, Any] = {}
+        self._rungs: list[dict[str, Any]] = []
         for folder in (GUIDES, STATES, SPOOL):
             (directory / folder).mkdir(parents=True, exist_ok=True)
 
@@ -61,39 +70,89 @@ class SweepFiles(Observer):
         return self.directory / SPOOL
 
     @classmethod
-    def create(cls, output_dir: Path, name: str, keys: Sequence[str]) -> SweepFiles:
+    def create(cls, output_dir: Path, name: str, keys: Sequence[str], objective: str = "elbo") -> SweepFiles:
         """A new directory for a sweep of that name."""
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        return cls(output_dir / f"{name.replace(' ', '_')}-{stamp}-{uuid.uuid4().hex[:4]}", keys)
+        return cls(output_dir / f"{name.replace(' ', '_')}-{stamp}-{uuid.uuid4().hex[:4]}", keys, objective)
 
     def write_plan(self, configurations: Sequence[Configuration], packs: Sequence[Pack], spec: str) -> None:
         """Keep what the sweep is: its spec with every default, its configurations and how they are packed."""
         replace_file(self.directory / SPEC, spec.encode())
-        plan = {
-            "configurations": {key: c.to_dict() for key, c in zip(self.keys, configurations, strict=True)},
-            "packs": [pack.to_dict() for pack in packs],
-        }
-        replace_file(self.directory / PLAN, json.dumps(plan, indent=1).encode())
+        self._plan = {"configurations": {}, "packs": []}
+        self._add_to_plan(self.keys, configurations, packs)
+
+    def joined(
+        self, keys: Sequence[str], configurations: Sequence[Configuration], packs: Sequence[Pack]
+    ) -> None:
+        """Keep what joins the sweep."""
+        self.keys += keys
+        self._add_to_plan(keys, configurations, packs)
+
+    def _add_to_plan(
+        self, keys: Sequence[str], configurations: Sequence[Configuration], packs: Sequence[Pack]
+    ) -> None:
+        named = {key: one.to_dict() for key, one in zip(keys, configurations, strict=True)}
+        self._plan["configurations"] |= named
+        self._plan["packs"] += [pack.to_dict() for pack in packs]
+        replace_file(self.directory / PLAN, json.dumps(self._plan, indent=1).encode())
+
+    def pack_started(self, run: PackRun) -> None:
+        """Keep the state that a pack takes over from others."""
+        if run.last is not None and not run.chunks:
+            replace_file(self._state(run), run.last.state)
 
     def chunk_done(self, run: PackRun, chunk: Chunk) -> None:
         """Keep the pack's state, from which it can go on."""
         replace_file(self._state(run), chunk.state)
 
     def pack_ended(self, run: PackRun) -> None:
-        """Keep guides, curves and rows; the state of a pack that was not interrupted is needed no more."""
+        """Keep guides, curves and rows; once all of its configurations are over, a pack's state is needed no more."""
         assert run.outcomes is not None
         members = zip(run.members, run.task.configurations, run.outcomes, strict=True)
         for member, configuration, outcome in members:
+            if not outcome.over:
+                continue
             self._rows[member] = row_of(self.keys[member], configuration, outcome)
             if outcome.leaves:
                 params = joined_params(outcome.leaves, outcome.model_params)
                 tensors = {name: tensor.contiguous() for name, tensor in params.items()}
                 replace_file(self.guide(self.keys[member]), save(tensors))
-        curves = {self.keys[member]: curve for member, curve in zip(run.members, run.curves(), strict=True)}
-        replace_table(self._state(run).with_suffix(".curves.parquet"), curve_table(curves))
+        self._count(run)
+        keys = [self.keys[member] for member in run.members]
+        table = curve_table(
+            dict(zip(keys, run.curves(), strict=True)), dict(zip(keys, run.first.tolist(), strict=True))
+        )
+        replace_table(self._state(run).with_suffix(".curves.parquet"), table)
         self.write_leaderboard()
-        if all(outcome.status != "interrupted" for outcome in run.outcomes):
+        if not all(outcome.over for outcome in run.outcomes):
+            self._left.append(self._state(run))
+        elif all(outcome.status != "interrupted" for outcome in run.outcomes):
             self._state(run).unlink(missing_ok=True)
+
+    def _count(self, run: PackRun) -> None:
+        """Count a pack's work: every one of its columns takes part in every step."""
+        if run.last is not None:
+            self._work[0] += run.task.width * int((run.last.after - run.first).max())
+        if not run.first.any():
+            self._work[1] += run.task.width * max(one.steps for one in run.task.configurations)
+
+    def rung_ranked(self, rung: Rung, configurations: Sequence[Configuration], generation: int) -> None:
+        """Keep how a rung of a generation (from 1) was ranked."""
+        self._rungs += [
+            {
+                "generation": generation,
+                "rung": rung.number,
+                "steps": rung.steps,
+                "key": self.keys[place],
+                "value": rung.values[place],
+                "rank": rank,
+                "goes_on": rank <= rung.kept,
+                "of": configurations[place].steps,
+            }
+            for rank, place in enumerate(rung.order, start=1)
+        ]
+        table = pa.Table.from_pandas(rung_table(self._rungs), preserve_index=False)
+        replace_table(self.directory / RUNGS, table)
 
     def guide(self, key: str) -> Path:
         """Where a configuration's params are."""
@@ -103,7 +162,8 @@ class SweepFiles(Observer):
         """Keep the leaderboard of what has ended so far, with the MLflow runs by key if they are known."""
         for row in self._rows.values():
             row["run_id"] = (run_ids or {}).get(row["key"], "")
-        frame = leaderboard(self._rows[member] for member in sorted(self._rows))
+        rows = [self._rows[member] for member in sorted(self._rows)]
+        frame = leaderboard(rows, self._objective)
         return replace_table(self.directory / LEADERBOARD, pa.Table.from_pandas(frame, preserve_index=False))
 
     def write_curves(self) -> Path:
@@ -120,8 +180,12 @@ class SweepFiles(Observer):
         return self.directory / CURVES
 
     def write_summary(self, summary: Summary) -> None:
-        """Keep how the sweep went."""
+        """Keep how the sweep went, and let go the states that packs left at a rung for others to go on from."""
+        taken, full = self._work
+        summary = replace(summary, column_steps=(taken, full))
         replace_file(self.directory / SUMMARY, summary.to_json().encode())
+        for state in self._left:
+            state.unlink(missing_ok=True)
 
     def _state(self, run: PackRun) -> Path:
         return self.directory / STATES / f"{run.task.index}.safetensors"
@@ -150,12 +214,21 @@ def read_curve(directory: Path, key: str, metric: str) -> Tensor:
     return torch.from_numpy(table["value"].to_numpy().copy())
 
 
-def curve_table(curves: Mapping[str, Mapping[str, Array]]) -> pa.Table:
-    """Curves ``{key: {metric: values}}`` as a long table: configuration, step (from 1), metric, value."""
+def curve_table(
+    curves: Mapping[str, Mapping[str, Array]], first: Mapping[str, int] | None = None
+) -> pa.Table:
+    """Curves ``{key: {metric: values}}`` as a long table: configuration, step, metric, value.
+
+    `first` are the steps taken before, by key; without it the first value is that of step 1.
+    """
+    before = first or {}
     pieces = [(key, name, values) for key, named in curves.items() for name, values in named.items()]
     sizes = [len(values) for _, _, values in pieces]
     total = np.concatenate([np.zeros(0), *(values for _, _, values in pieces)])
-    steps = [np.arange(1, size + 1, dtype=np.int64) for size in sizes]
+    starts = [before.get(key, 0) for key, _, _ in pieces]
+    steps = [
+        np.arange(1, size + 1, dtype=np.int64) + start for size, start in zip(sizes, starts, strict=True)
+    ]
     keys, known = list(curves), {key: place for place, key in enumerate(curves)}
     return pa.table(
         {

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.plan import Program, program
 
 Array = NDArray[Any]
 CURVES = ("train/loss", "train/elbo", "train/grad_norm")
 """The curves of every configuration, by the names they have everywhere."""
+ADVANCED = "advanced"
+"""The status of a configuration that its pack leaves with steps to take: it goes on in another one."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class PackTask:
     Attributes:
         kinds: configurations that show every kind of column the program must know: those of all packs that share it.
         program_steps: steps of all packs that share the program, which is what compiling it is worth.
+        pause: steps at which the pack ends although some of its configurations have more to take; None for none.
+        samples: draws of its evaluation; None for the sweep's own number.
     """
 
     index: int
@@ -31,11 +36,26 @@ class PackTask:
     configurations: tuple[Configuration, ...]
     kinds: tuple[Configuration, ...] = ()
     program_steps: int = 0
+    pause: int | None = None
+    samples: int | None = None
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Steps after which each configuration has done what this pack is for."""
+        return tuple(
+            configuration.steps if self.pause is None else min(configuration.steps, self.pause)
+            for configuration in self.configurations
+        )
+
+    @property
+    def program(self) -> tuple[Program, int]:
+        """What packs share that one program serves."""
+        return program(self.configurations[0]), self.width
 
     @property
     def steps(self) -> int:
-        """Steps of the longest configuration."""
-        return max(configuration.steps for configuration in self.configurations)
+        """Steps of the longest configuration, up to the pause."""
+        return max(self.targets)
 
 
 @dataclass(frozen=True)
@@ -85,8 +105,7 @@ class Chunk:
 
     def remaining(self, task: PackTask) -> int:
         """Steps that the pack has still to take."""
-        wanted = np.array([configuration.steps for configuration in task.configurations])
-        return int(np.where(self.alive, wanted - self.after, 0).max())
+        return int(np.where(self.alive, np.array(task.targets) - self.after, 0).max())
 
 
 @dataclass(frozen=True)
@@ -94,12 +113,16 @@ class Outcome:
     """How one configuration ended.
 
     Attributes:
-        status: finished | stopped | diverged | failed | interrupted.
+        status: finished | stopped | diverged | failed | interrupted; or `ADVANCED`, which is no end.
         reason: a full sentence.
         steps: steps taken, of which `skipped` had no finite gradient.
+        elpd: log predictive density of the rows held out, with its standard error `elpd_se`.
+        score: of the user's own objective.
+        mean_rms, sd_rms: distance to a reference, in its standard deviations.
         seconds: its share of its pack's time.
         leaves: the guide's parameters by name.
         model_params: the model's own, by name.
+        sharding: of a sharded fit, its shards and rows, and where a step's time went (`StepTimes`).
     """
 
     status: str
@@ -110,9 +133,24 @@ class Outcome:
     elbo_se: float = np.nan
     iw_elbo: float = np.nan
     khat: float = np.nan
+    elpd: float = np.nan
+    elpd_se: float = np.nan
+    score: float = np.nan
+    mean_rms: float = np.nan
+    sd_rms: float = np.nan
     seconds: float = 0.0
     leaves: Mapping[str, Tensor] = field(default_factory=dict)
     model_params: Mapping[str, Tensor] = field(default_factory=dict)
+    sharding: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether the configuration takes no further step."""
+        return self.status != ADVANCED
+
+    def value(self, objective: str) -> float:
+        """One of the numbers above, by name."""
+        return float(getattr(self, objective))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from vi_dist.cluster.columns import DTYPES
+from vi_dist.cluster.halves import halved, is_out_of_memory, joined
 from vi_dist.cluster.judgement import Judge
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.programs import Programs
+from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, PackTask, Place, StepKind
 from vi_dist.sweep.configuration import Choice
@@ -21,6 +24,8 @@ from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.pack import PackProgram
 from vi_dist.vi.state import PackState
+
+log = logging.getLogger(__name__)
 
 
 class PackWorker:
@@ -38,15 +43,36 @@ class PackWorker:
         steady_products()
         self.setup, self.device = setup, torch.device(device)
         self._models: dict[tuple[torch.dtype, torch.device], PreparedModel] = {}
-        self._judges: dict[Choice, Judge] = {}
+        self._judges: dict[tuple[Choice, int], Judge] = {}
         self._programs = Programs(setup.compile, self.device)
+        self._too_wide: set[tuple[int, int]] = set()
+        self._scorer = Scorer(setup, self.model(torch.float64))
 
     def place(self) -> Place:
         """Where this worker runs."""
         return Place(os.getpid(), socket.gethostname(), str(self.device))
 
     def advance(self, task: PackTask, state: bytes | None, steps: int) -> Chunk:
-        """Take up to `steps` steps from `state` (None: from the start). Raises `ModelError` for a faulty model."""
+        """Take up to `steps` steps from `state` (None: from the start). Raises `ModelError` for a faulty model.
+
+        A pack that memory cannot hold is stepped in halves: the same fits, up to the order of sums.
+        """
+        if (task.index, task.width) not in self._too_wide:
+            try:
+                return self._advance(task, state, steps)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or task.width == 1:
+                    raise
+                log.warning(
+                    "pack %d of %d columns does not fit into memory: it is stepped in halves",
+                    task.index,
+                    task.width,
+                )
+            self._too_wide.add((task.index, task.width))
+            self._programs = Programs(self.setup.compile, self.device)
+        return joined(task, [self.advance(*part, steps) for part in halved(task, state)])
+
+    def _advance(self, task: PackTask, state: bytes | None, steps: int) -> Chunk:
         with threads(self.setup.cpus):
             started = time.perf_counter()
             program = self._program_for(task)
@@ -76,7 +102,7 @@ class PackWorker:
         with threads(self.setup.cpus):
             started = time.perf_counter()
             program = self._program_for(task)
-            judge = self._judge_for(task.configurations[0].guide, program.family)
+            judge = self._judge_for(task, program.family)
             began = time.perf_counter()
             now = PackState.from_bytes(state, self.device)
             leaves = {name: leaf.cpu() for name, leaf in program.leaves(now.params).items()}
@@ -87,6 +113,8 @@ class PackWorker:
                 )
                 for row, configuration in enumerate(task.configurations)
             ]
+            family, samples = program.family.settled, task.samples or self.setup.samples
+            outcomes = [self._scorer(outcome, family, samples) for outcome in outcomes]
             seconds = time.perf_counter() - began
         return Evaluated(tuple(outcomes), seconds, began - started)
 
@@ -107,10 +135,11 @@ class PackWorker:
     def _program_for(self, task: PackTask) -> PackProgram:
         return self._programs.get(task, self.model(DTYPES[task.configurations[0].dtype], self.device))
 
-    def _judge_for(self, guide: Choice, family: Family) -> Judge:
-        if guide not in self._judges:
-            self._judges[guide] = Judge(self.model(torch.float64), family, self.setup.samples)
-        return self._judges[guide]
+    def _judge_for(self, task: PackTask, family: Family) -> Judge:
+        key = (task.configurations[0].guide, task.samples or self.setup.samples)
+        if key not in self._judges:
+            self._judges[key] = Judge(self.model(torch.float64), family, key[1])
+        return self._judges[key]
 
 
 def _array(values: Tensor) -> Array:

@@ -82,7 +82,7 @@ class HeldOut:
             moved = start + 0.25
             self._batched = torch.allclose(graph(moved), self._plain(moved), rtol=1e-8, equal_nan=True)
             self._one = graph if self._batched else self._plain
-        except Exception:  # tracing can fail in as many ways as there are models, and the joint's has told which
+        except Exception:  # tracing can fail in as many ways as there are models; the joint's has told how
             self._batched = False
 
     def __call__(self, family: Family, leaves: Mapping[str, Tensor], model_params: Tensor) -> Elpd:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,11 +10,15 @@ from torch import Tensor
 from vi_dist.evaluation.evaluate import ROWS
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.noise import SAMPLING, NormalSource
-from vi_dist.vi.trace import JointProgram
 
 
 def weighted_rows(
-    joint: JointProgram, family: Family, leaves: Mapping[str, Tensor], params: Tensor, n: int, seed: int = 0
+    joint: Callable[[Tensor], Tensor],
+    family: Family,
+    leaves: Mapping[str, Tensor],
+    params: Tensor,
+    n: int,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """n draws `(n, D)` of one guide's coordinates, followed by the model's params, and their log weights `(n,)`.
 
@@ -38,6 +42,6 @@ def weighted_rows(
             noise = source(SAMPLING, torch.zeros(1, 1), count, first)[0]
             z = family.draw(batched, noise)
             row = torch.cat((z[0], own.expand(count, -1)), -1)
-            weights.append(joint.value(row) - family.density_of_draw(batched, noise, z)[0][0])
+            weights.append(joint(row) - family.density_of_draw(batched, noise, z)[0][0])
             rows.append(row)
     return torch.cat(rows), torch.cat(weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -29,37 +29,63 @@ COLUMNS = (
     "seconds",
     "run_id",
 )
+EXTRAS = ("elpd", "elpd_se", "score", "mean_rms", "sd_rms")
+"""Columns after k-hat of sweeps that hold rows out, have an objective of their own, or a reference."""
+OBJECTIVE = "objective"
+"""Where a leaderboard's `attrs` keep the column that it is ranked by."""
 SHOWN = ("rank", "name", "status", "elbo", "elbo_se", "iw_elbo", "khat", "seconds")
 STATUSES = ("finished", "stopped", "diverged", "failed", "interrupted")
-_FLOATS = ("learning_rate", "elbo", "elbo_se", "iw_elbo", "khat", "seconds")
+_FLOATS = ("learning_rate", "elbo", "elbo_se", "iw_elbo", "khat", *EXTRAS, "seconds")
 _INTEGERS = ("rank", "num_samples", "seed", "steps")
 
 
-def leaderboard(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows (mappings with every column but `rank`) in rank order.
+def leaderboard(rows: Iterable[Mapping[str, Any]], objective: str = "elbo") -> pd.DataFrame:
+    """Rows (mappings with every column but `rank`; `EXTRAS` as far as there are any) in rank order.
 
-    Finished ones first, by falling ELBO; one without an ELBO (a point estimate, a density that is not finite) after
+    Finished ones first, by falling objective; one that has none (a point estimate, a density that is not finite) after
     those that have one. What did not finish follows, in the order of `STATUSES`. Ties keep the order they came in.
     """
-    ordered = sorted(rows, key=_place)
+    ordered = sorted(rows, key=lambda row: _place(row, objective))
     ranked = [{**row, "rank": rank} for rank, row in enumerate(ordered, start=1)]
-    frame = pd.DataFrame(ranked, columns=list(COLUMNS))
+    extras = [name for name in EXTRAS if any(not math.isnan(row.get(name, math.nan)) for row in ranked)]
+    columns = with_extras(COLUMNS, extras)
+    frame = pd.DataFrame(ranked, columns=columns)
     kinds = dict.fromkeys(_FLOATS, "float64") | dict.fromkeys(_INTEGERS, "int64")
     texts = {name: "str" for name in COLUMNS if name not in kinds}
-    return frame.astype({**kinds, **texts})
+    frame = frame.astype({name: kind for name, kind in (kinds | texts).items() if name in columns})
+    frame.attrs[OBJECTIVE] = objective
+    return frame
 
 
-def _place(row: Mapping[str, Any]) -> tuple[int, bool, float]:
-    elbo = float(row["elbo"])
-    finite = math.isfinite(elbo)
-    return STATUSES.index(row["status"]), not finite, -elbo if finite else 0.0
+def with_extras(columns: Sequence[str], extras: Iterable[str]) -> list[str]:
+    """Columns with extras after k-hat."""
+    after = columns.index("khat") + 1
+    return [*columns[:after], *(name for name in EXTRAS if name in extras), *columns[after:]]
+
+
+def shown(frame: pd.DataFrame) -> list[str]:
+    """The columns that people are shown."""
+    return with_extras(SHOWN, frame.columns)
+
+
+def objective_of(frame: pd.DataFrame) -> str:
+    """The column that a leaderboard is ranked by."""
+    return str(frame.attrs.get(OBJECTIVE, "elbo"))
+
+
+def _place(row: Mapping[str, Any], objective: str) -> tuple[int, bool, float]:
+    value = float(row.get(objective, math.nan))
+    finite = math.isfinite(value)
+    return STATUSES.index(row["status"]), not finite, -value if finite else 0.0
 
 
 def best(frame: pd.DataFrame) -> pd.Series[Any] | None:
-    """The first row, if it finished."""
-    if frame.empty or frame.iloc[0]["status"] != "finished":
+    """The first row, if it finished or, where nothing did, if it was stopped (by a budget) and could be evaluated."""
+    if frame.empty:
         return None
-    return frame.iloc[0]
+    row = frame.iloc[0]
+    stopped = row["status"] == "stopped" and math.isfinite(row.get(objective_of(frame), math.nan))
+    return row if row["status"] == "finished" or stopped else None
 
 
 def counts(frame: pd.DataFrame) -> str:
@@ -78,23 +104,26 @@ def table_text(frame: pd.DataFrame, top: int | None = None) -> str:
     rank  name                            status    elbo      elbo_se  iw_elbo  khat   seconds
        1  full_rank-kl_reverse-lr0.01-s0  finished  -529.204    0.000    0.000  0.000     0.00
     """
-    shown = frame if top is None else frame.head(top)
+    rows, names = frame if top is None else frame.head(top), shown(frame)
     cells = [
-        [_cell(name, value) for name, value in zip(SHOWN, row, strict=True)] for row in shown[[*SHOWN]].values
+        [_cell(name, value) for name, value in zip(names, row, strict=True)] for row in rows[names].values
     ]
-    widths = [max(map(len, column)) for column in zip(SHOWN, *cells, strict=True)]
-    lines = [_line(SHOWN, widths), *(_line(row, widths) for row in cells)]
-    if len(shown) < len(frame):
-        lines.append(f"... and {len(frame) - len(shown)} more")
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    lines = [_line(names, names, widths), *(_line(names, row, widths) for row in cells)]
+    if len(rows) < len(frame):
+        lines.append(f"... and {len(frame) - len(rows)} more")
     return "\n".join(lines)
 
 
 def best_line(frame: pd.DataFrame) -> str:
-    """``best: <name> elbo=<x> ± <se>``."""
-    row = best(frame)
+    """``best: <name> elbo=<x> ± <se>``; without an error for an objective that has none; and whether it was stopped."""
+    row, objective = best(frame), objective_of(frame)
     if row is None:
         return "best: none, since no configuration finished"
-    return f"best: {row['name']} elbo={row['elbo']:.3f} ± {row['elbo_se']:.3f}"
+    text = f"best: {row['name']} {objective}={row.get(objective, math.nan):.3f}"
+    error = row.get(f"{objective}_se")
+    text += "" if error is None else f" ± {error:.3f}"
+    return text if row["status"] == "finished" else f"{text}, stopped after {row['steps']} steps"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -115,10 +144,10 @@ def _cell(name: str, value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
+def _line(names: Iterable[str], cells: Iterable[str], widths: Iterable[int]) -> str:
     """Text to the left, numbers to the right."""
     parts = [
         cell.ljust(width) if name in ("name", "status") else cell.rjust(width)
-        for name, cell, width in zip(SHOWN, cells, widths, strict=True)
+        for name, cell, width in zip(names, cells, widths, strict=True)
     ]
     return "  ".join(parts).rstrip()

@@ -9,9 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from vi_dist.errors import SpecError
+from vi_dist.report.rungs import rung_table
 
 SPEC, PLAN, LEADERBOARD, CURVES = "spec.resolved.yaml", "plan.json", "leaderboard.parquet", "curves.parquet"
 SUMMARY, GUIDES, STATES, SPOOL = "summary.json", "guides", "states", "spool"
+RUNGS = "rungs.parquet"
+FITS, REPORT = "fits", "report.html"
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class Summary:
         interrupted: whether Ctrl-C ended it.
         timings: seconds of the wall time by part.
         tracking_error: what kept results from MLflow; None if nothing did.
+        column_steps: steps times columns that packs took, and that they would have taken without rungs.
+        verdict: on the winner, a sentence; empty where there is none.
     """
 
     interrupted: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     tracking_error: str | None = None
+    verdict: str = ""
+    column_steps: tuple[int, int] = (0, 0)
 
     def to_json(self) -> str:
         """The summary as a file holds it."""
@@ -57,6 +64,12 @@ def read_leaderboard(directory: Path) -> pd.DataFrame:
 def read_curves(directory: Path) -> pd.DataFrame:
     """Every point of every curve of a sweep, long: configuration (its key), step, metric, value."""
     return pd.read_parquet(directory / CURVES).astype({"configuration": "str", "metric": "str"})
+
+
+def read_rungs(directory: Path) -> pd.DataFrame:
+    """Everything that was ranked at a sweep's rungs (`report.rungs`); empty where it has none."""
+    file = directory / RUNGS
+    return pd.read_parquet(file) if file.exists() else rung_table(())
 
 
 def read_summary(directory: Path) -> Summary:

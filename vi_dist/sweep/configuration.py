@@ -30,8 +30,10 @@ class Choice:
         return f"{self.name}({', '.join(f'{name}={_text(value, 17)}' for name, value in self.arguments)})"
 
     def short(self, digits: int = 3) -> str:
-        """The name with its values behind it: ``amari0.5``, ``nsf8,64``."""
-        return self.name + ",".join(_text(value, digits) for _, value in self.arguments)
+        """The name with its values behind it, and the names of flags that are set: ``amari0.5``, ``mixture3,whiten``."""
+        flags = [name for name, value in self.arguments if value is True]
+        values = [_text(value, digits) for _, value in self.arguments if not isinstance(value, bool)]
+        return self.name + ",".join(values) + "".join(f",{name}" for name in flags)
 
     def to_data(self) -> str | dict[str, dict[str, Scalar | None]]:
         """The choice as a spec writes it: its name, or ``{name: {argument: value}}``."""

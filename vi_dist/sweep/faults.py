@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _TOP_LEVEL = "it belongs at the top level"
-_EXAMPLES = {"name": "name: my_sweep", "space": "space: {guide: [mean_field, full_rank]}"}
+_EXAMPLES = {
+    "name": "name: my_sweep",
+    "space": "space: {guide: [mean_field, full_rank]}",
+    "budget.minutes": "budget: {minutes: 30}",
+}
+_REQUIRED = {"name": ("text",), "space": tuple(DIMENSIONS), "budget.minutes": ("a number, greater than 0",)}
 
 
 def first_fault(error: ValidationError, model: type[BaseModel]) -> SpecError:
@@ -27,7 +32,7 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> SpecError:
         name = str(fault["loc"][-1])
         return unknown("key", name, fields, key, _place_cure(name, fault, model))
     if fault["type"] == "missing":
-        return SpecError(f"the spec has no {key}; add {_EXAMPLES[key]}", key=key, allowed=_required(key))
+        return SpecError(f"the spec has no {key}; add {_EXAMPLES[key]}", key=key, allowed=_REQUIRED[key])
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, SpecError):
         above, _, name = (cause.key or "").rpartition(".")
@@ -41,14 +46,19 @@ def _fields(fault: ErrorDetails, model: type[BaseModel]) -> tuple[str, ...]:
     """The keys allowed where a fault is."""
     found: Any = model
     for name in fault["loc"][:-1]:
-        found = found.model_fields[str(name)].annotation
+        found = _model(found.model_fields[str(name)].annotation)
     return tuple(found.model_fields)
 
 
 def _inner(key: str, model: type[BaseModel]) -> tuple[str, ...]:
     """The keys allowed inside a key that should hold a mapping."""
-    found: Any = model.model_fields[key].annotation
+    found = _model(model.model_fields[key].annotation)
     return tuple(found.model_fields)
+
+
+def _model(annotation: Any) -> Any:
+    """The model that a key holds, which may also be absent (``Budget | None``)."""
+    return next((one for one in get_args(annotation) if hasattr(one, "model_fields")), annotation)
 
 
 def _place_cure(name: str, fault: ErrorDetails, model: type[BaseModel]) -> str:
@@ -57,8 +67,3 @@ def _place_cure(name: str, fault: ErrorDetails, model: type[BaseModel]) -> str:
         value = fault["input"] if isinstance(fault["input"], list) else [fault["input"]]
         return f"it belongs in the space; write space: {{{name}: {show(value)}}}"
     return _TOP_LEVEL if len(fault["loc"]) > 1 and name in model.model_fields else ""
-
-
-def _required(key: str) -> tuple[str, ...]:
-    """What a required key holds."""
-    return tuple(DIMENSIONS) if key == "space" else ("text",)

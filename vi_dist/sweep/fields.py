@@ -110,6 +110,13 @@ def data_path(value: object, info: ValidationInfo) -> str:
     return str(path)
 
 
+def data_paths(value: object, info: ValidationInfo) -> str | list[str]:
+    """One data file or a list of them, whose rows follow one another."""
+    if isinstance(value, list | tuple):
+        return [data_path(one, info) for one in value]
+    return data_path(value, info)
+
+
 def folder_path(value: object, info: ValidationInfo) -> str:
     """A folder that need not be there yet, from the spec's folder, made absolute; a URL stays as it is."""
     found = text(value)

@@ -31,8 +31,16 @@ class Pack:
         return cls(data["index"], data["width"], tuple(data["configurations"]))
 
 
-def plan(configurations: Sequence[Configuration], pack_size: int | Literal["auto"] = "auto") -> list[Pack]:
+def plan(
+    configurations: Sequence[Configuration],
+    pack_size: int | Literal["auto"] = "auto",
+    *,
+    first_place: int = 0,
+    first_index: int = 0,
+) -> list[Pack]:
     """Packs of configurations with one program, at most `pack_size` each (``auto``: 64).
+
+    `first_place` is the place of the first configuration in the sweep's list, `first_index` the first pack's number.
 
     Programs come in order of first appearance and configurations keep their order, so that configurations of
     another program, appended, change no pack. All packs of a program have one width, the last one too: a program of
@@ -40,14 +48,16 @@ def plan(configurations: Sequence[Configuration], pack_size: int | Literal["auto
     """
     size = _FULL if pack_size == "auto" else pack_size
     programs: dict[Program, list[int]] = defaultdict(list)
-    for place, configuration in enumerate(configurations):
+    for place, configuration in enumerate(configurations, start=first_place):
         programs[program(configuration)].append(place)
     chunks = [
         (width_class(min(size, len(places))), places[start : start + size])
         for places in programs.values()
         for start in range(0, len(places), size)
     ]
-    return [Pack(index, width, tuple(chunk)) for index, (width, chunk) in enumerate(chunks)]
+    return [
+        Pack(index, width, tuple(chunk)) for index, (width, chunk) in enumerate(chunks, start=first_index)
+    ]
 
 
 Program = tuple[Choice, str, int, str]

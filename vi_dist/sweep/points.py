@@ -1,12 +1,13 @@
-"""Walking, counting and drawing the values of one dimension."""
+"""Walking, counting and choosing the values of one dimension."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 from vi_dist.sweep.configuration import Choice
 from vi_dist.sweep.dimension import Dimension, Named, Option, Range
@@ -48,18 +49,72 @@ def walk(dimension: Dimension) -> Iterator[Point]:
             yield Point(option.value, option.key)
 
 
-def draw(dimension: Dimension, seed: int, number: int, name: str) -> Point:
-    """Draw `number` of a dimension, a function of its arguments alone: no other dimension can move it."""
-    option = dimension[int(_uniform(seed, number, name) * len(dimension))]
+class Chooser(Protocol):
+    """Chooses one point of a space, a question at a time; each question has a name of its own."""
+
+    def option(self, name: str, count: int) -> int:
+        """One of `count` options, from 0."""
+
+    def number(self, name: str, found: Range) -> int | float:
+        """A number of a range."""
+
+
+class Uniform:
+    """Chooses by a function from a question's name to [0, 1), evenly; `chosen` keeps the answers."""
+
+    def __init__(self, uniform: Callable[[str], float]) -> None:
+        self._uniform = uniform
+        self.chosen: dict[str, int | float] = {}
+
+    def option(self, name: str, count: int) -> int:
+        self.chosen[name] = found = int(self._uniform(name) * count)
+        return found
+
+    def number(self, name: str, found: Range) -> int | float:
+        self.chosen[name] = value = _between(found, self._uniform(name))
+        return value
+
+
+def choose(dimension: Dimension, chooser: Chooser, name: str) -> Point:
+    """One point of a dimension; only the arguments of the option that was chosen are asked for."""
+    option = dimension[chooser.option(name, len(dimension)) if len(dimension) > 1 else 0]
     if isinstance(option, Range):
-        return Point(_between(option, _uniform(seed, number, f"{name}.value")), option.key)
+        return Point(chooser.number(f"{name}.value", option), option.key)
     if not isinstance(option, Named):
         return Point(option.value, option.key)
     names = [inner for inner, _ in option.arguments]
-    points = [
-        draw(values, seed, number, f"{name}.{option.name}.{inner}") for inner, values in option.arguments
-    ]
+    points = [choose(values, chooser, f"{name}.{option.name}.{inner}") for inner, values in option.arguments]
     return Point(_choice(option.name, names, points), option.key)
+
+
+def questions(dimension: Dimension, name: str) -> Iterator[str]:
+    """The names of all questions that `choose` may ask of a dimension."""
+    if len(dimension) > 1:
+        yield name
+    for option in dimension:
+        if isinstance(option, Range):
+            yield f"{name}.value"
+        elif isinstance(option, Named):
+            for inner, values in option.arguments:
+                yield from questions(values, f"{name}.{option.name}.{inner}")
+
+
+def corners(dimension: Dimension) -> Iterator[Point]:
+    """Every option of a dimension with its arguments at all their values, of ranges at both ends."""
+    for option in dimension:
+        if isinstance(option, Range):
+            yield from (Point(value, option.key) for value in (option.low, option.high))
+        elif isinstance(option, Named):
+            names = [name for name, _ in option.arguments]
+            for points in product(*(list(corners(inner)) for _, inner in option.arguments)):
+                yield Point(_choice(option.name, names, points), option.key)
+        else:
+            yield Point(option.value, option.key)
+
+
+def by_draw(seed: int, number: int) -> Uniform:
+    """The chooser of draw `number`: every answer depends on its question alone, so no other dimension can move it."""
+    return Uniform(lambda name: _uniform(seed, number, name))
 
 
 def _size(option: Option) -> int | None:
@@ -97,9 +152,13 @@ def _between(found: Range, uniform: float) -> int | float:
         value = math.exp(math.log(low) + uniform * (math.log(end) - math.log(low)))
     else:
         value = low + uniform * (end - low)
-    if whole:
-        return min(max(math.floor(value), int(low)), int(high))
-    # Rounded, so that a table's number can be typed again and libm's last bit cannot move a sweep.
+    return min(max(math.floor(value), int(low)), int(high)) if whole else rounded(value, found)
+
+
+def rounded(value: float, found: Range) -> float:
+    """A number of a range as short as can be, so that a table's number can be typed again and libm's last bit cannot
+    move a sweep."""
+    low, high = found.low, found.high
     if high - low > 1e-3 * max(abs(low), abs(high)):
         value = float(f"{value:.{_DIGITS}g}")
     return min(max(value, low), high)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
+from itertools import count as count_from
 from typing import Any
 
 from vi_dist.errors import SpecError
@@ -15,7 +16,7 @@ from vi_dist.sweep.configuration import Choice, Configuration
 from vi_dist.sweep.dimension import DIMENSIONS, Dimension, Item, Named, join
 from vi_dist.sweep.naming import Draft, named
 from vi_dist.sweep.parsing import parse_space
-from vi_dist.sweep.points import Point, count, draw, walk
+from vi_dist.sweep.points import Chooser, Point, Uniform, by_draw, choose, corners, count, questions, walk
 from vi_dist.sweep.spec import SweepSpec
 from vi_dist.sweep.values import show
 
@@ -30,6 +31,8 @@ DEFAULT_NAMES: Mapping[str, str] = {
 # Redraws of one configuration before a space that can be listed is, and any other is given up.
 _REDRAWS_LISTED, _REDRAWS = 50, 1000
 _LISTED = 1_000_000
+# The first points of a Sobol sequence are drawn two to this power at once.
+_SOBOL = 6
 
 
 def resolve(spec: SweepSpec, catalogue: Catalogue) -> list[Configuration]:
@@ -38,25 +41,20 @@ def resolve(spec: SweepSpec, catalogue: Catalogue) -> list[Configuration]:
     A grid walks its dimensions in their fixed order (`DIMENSIONS`), the seed fastest, and stops after
     `configurations` where that is given. A random search draws each dimension by (spec's seed, draw,
     dimension): the order of keys does not matter, a dimension changes no other's values, and more
-    configurations keep the first ones. Two points that resolve to one configuration (``auto`` beside the
-    estimator it picks) count once.
+    configurations keep the first ones. A quasi-random one (qmc) walks a scrambled Sobol sequence, which fills the
+    space more evenly. Two points that resolve to one configuration (``auto`` beside the estimator it picks) count
+    once. A search that learns from results has no such list: see `vi_dist.sweep.search`.
 
     Raises:
         SpecError: a name, argument or combination that the catalogue refuses; more configurations than exist.
     """
     with spec.source.placing():
-        sweep_level: dict[str, Dimension] = {
-            "optimizer": (spec.optimizer,),
-            "schedule": (spec.schedule,),
-            "num_samples": (Item(spec.num_samples, "num_samples"),),
-            "steps": (Item(spec.steps, "steps"),),
-            "seed": (Item(spec.seed, "seed"),),
-        }
-        space = _Space(_complete({**sweep_level, **spec.space}, catalogue, "space"), catalogue, spec.dtype)
+        space = Space.of(spec, catalogue)
         if spec.search == "grid":
             return named(_grid(space, spec.configurations))
         assert spec.configurations is not None
-        return named(_random(space, spec.seed, spec.configurations))
+        choosers = _sobol(space, spec.seed) if spec.search == "qmc" else _random(spec.seed)
+        return named(_drawn(space, choosers, spec.seed, spec.configurations))
 
 
 def resolve_one(values: Mapping[str, object], catalogue: Catalogue, dtype: str = "float32") -> Configuration:
@@ -69,16 +67,28 @@ def resolve_one(values: Mapping[str, object], catalogue: Catalogue, dtype: str =
     for name, dimension in parsed.items():
         if count(dimension) != 1:
             raise SpecError(f"one fit has one {name}; several are a sweep", key=name, allowed=("one value",))
-    return named(_grid(_Space(_complete(parsed, catalogue, ""), catalogue, dtype), None))[0]
+    return named(_grid(Space(_complete(parsed, catalogue, ""), catalogue, dtype), None))[0]
 
 
 @dataclass(frozen=True)
-class _Space:
+class Space:
     """Every dimension with its values, in the fixed order, and what makes configurations of them."""
 
     dimensions: Mapping[str, Dimension]
     catalogue: Catalogue
     dtype: str
+
+    @classmethod
+    def of(cls, spec: SweepSpec, catalogue: Catalogue) -> Space:
+        """The space of a spec, whose sweep-level values stand in where it names none."""
+        sweep_level: dict[str, Dimension] = {
+            "optimizer": (spec.optimizer,),
+            "schedule": (spec.schedule,),
+            "num_samples": (Item(spec.num_samples, "num_samples"),),
+            "steps": (Item(spec.steps, "steps"),),
+            "seed": (Item(spec.seed, "seed"),),
+        }
+        return cls(_complete({**sweep_level, **spec.space}, catalogue, "space"), catalogue, spec.dtype)
 
     @property
     def size(self) -> int | None:
@@ -95,9 +105,46 @@ class _Space:
                 seen.add(draft.configuration)
                 yield draft
 
-    def draw(self, seed: int, number: int) -> Draft:
-        """Draw `number` of a random search."""
-        return self._draft({name: draw(d, seed, number, name) for name, d in self.dimensions.items()})
+    def choose(self, chooser: Chooser) -> Draft:
+        """The configuration that a chooser decides on."""
+        return self._draft({name: choose(d, chooser, name) for name, d in self.dimensions.items()})
+
+    def questions(self) -> list[str]:
+        """Every question that a chooser may be asked."""
+        return [name for key, dimension in self.dimensions.items() for name in questions(dimension, key)]
+
+    def corners(self) -> Iterator[Draft]:
+        """Configurations that show every combination of guide, divergence, estimator and schedule, arguments at their
+        ends; checked, as all are."""
+        compared = ("guide", "divergence", "estimator", "schedule")
+        first = {name: next(corners(dimension)) for name, dimension in self.dimensions.items()}
+        for points in product(*(list(corners(self.dimensions[name])) for name in compared)):
+            yield self._draft({**first, **dict(zip(compared, points, strict=True))})
+
+    def distinct(
+        self, choosers: Iterable[Chooser], seed: int, seen: Container[Configuration] = ()
+    ) -> Iterator[Draft]:
+        """What choosers decide on, each configuration once, and none that was seen.
+
+        When choosers find nothing new any more, a space that can be listed gives the rest, shuffled by the seed.
+        """
+        size, found = self.size, set[Configuration]()
+        listed = size is not None and size <= _LISTED
+        redraws, limit = 0, _REDRAWS_LISTED if listed else _REDRAWS
+        for chooser in choosers:
+            draft = self.choose(chooser)
+            if draft.configuration in found or draft.configuration in seen:
+                redraws += 1
+                if redraws >= limit:
+                    break
+                continue
+            redraws = 0
+            found.add(draft.configuration)
+            yield draft
+        if listed:
+            rest = [draft for draft in self.walk() if draft.configuration not in found]
+            random.Random(f"{seed}/rest").shuffle(rest)
+            yield from (draft for draft in rest if draft.configuration not in seen)
 
     def _draft(self, points: Mapping[str, Point]) -> Draft:
         """A configuration with its defaults completed, its estimator picked, and its combination checked."""
@@ -127,7 +174,7 @@ def _complete(dimensions: Mapping[str, Dimension], catalogue: Catalogue, prefix:
     return complete
 
 
-def _grid(space: _Space, configurations: int | None) -> list[Draft]:
+def _grid(space: Space, configurations: int | None) -> list[Draft]:
     """The whole grid, or its first `configurations`."""
     drafts = list(islice(space.walk(), configurations))
     if configurations is not None and len(drafts) < configurations:
@@ -135,26 +182,35 @@ def _grid(space: _Space, configurations: int | None) -> list[Draft]:
     return drafts
 
 
-def _random(space: _Space, seed: int, configurations: int) -> list[Draft]:
-    """That many different configurations, drawn one after the other."""
-    size = space.size
-    if size is not None and configurations > size:
-        raise _too_many(configurations, size)
-    drafts: dict[Configuration, Draft] = {}
-    listed = size is not None and size <= _LISTED
-    number, redraws, limit = 0, 0, _REDRAWS_LISTED if listed else _REDRAWS
-    while len(drafts) < configurations and redraws < limit:
-        draft = space.draw(seed, number)
-        redraws = redraws + 1 if draft.configuration in drafts else 0
-        drafts.setdefault(draft.configuration, draft)
-        number += 1
-    if len(drafts) < configurations and listed:
-        rest = [draft for draft in space.walk() if draft.configuration not in drafts]
-        random.Random(f"{seed}/rest").shuffle(rest)
-        drafts |= {draft.configuration: draft for draft in rest[: configurations - len(drafts)]}
+def _random(seed: int) -> Iterator[Chooser]:
+    return (by_draw(seed, number) for number in count_from(0))
+
+
+def _sobol(space: Space, seed: int) -> Iterator[Chooser]:
+    """Choosers by the points of a Sobol sequence, scrambled by the seed, a coordinate for every question."""
+    from scipy.stats import qmc
+
+    names = space.questions()
+    engine = qmc.Sobol(max(1, len(names)), scramble=True, rng=seed)
+    # The sequence is balanced after every power of two, and drawn so far at a time.
+    for exponent in chain([_SOBOL], count_from(_SOBOL)):
+        for point in engine.random_base2(exponent).tolist():
+            yield Uniform(dict(zip(names, point, strict=False)).__getitem__)
+
+
+def _drawn(space: Space, choosers: Iterator[Chooser], seed: int, configurations: int) -> list[Draft]:
+    """That many different configurations, chosen one after the other."""
+    check_number(space, configurations)
+    drafts = list(islice(space.distinct(choosers, seed), configurations))
     if len(drafts) < configurations:
         raise _too_many(configurations, len(drafts))
-    return list(drafts.values())
+    return drafts
+
+
+def check_number(space: Space, configurations: int) -> None:
+    """Refuse more configurations than the space has points."""
+    if space.size is not None and configurations > space.size:
+        raise _too_many(configurations, space.size)
 
 
 def _too_many(asked: int, there: int) -> SpecError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from os import PathLike
@@ -36,7 +37,7 @@ from vi_dist.sweep.faults import first_fault
 from vi_dist.sweep.overrides import apply_overrides
 from vi_dist.sweep.parsing import parse_space
 from vi_dist.sweep.source import Source
-from vi_dist.sweep.values import POSITIVE, plain, show
+from vi_dist.sweep.values import POSITIVE, expected, plain, show
 from vi_dist.sweep.yaml_file import read_yaml
 from vi_dist.vi.table import Argument
 
@@ -44,6 +45,15 @@ _COUNT = Argument(int, low=1)
 _DRAWS = Argument(int, low=2)
 _CPUS = Argument(float, low=POSITIVE)
 _GPUS = Argument(float, low=0.0)
+_ETA = Argument(int, low=2)
+_TIME = Argument(float, low=POSITIVE)
+_PART = Argument(float, low=POSITIVE, high=math.nextafter(1.0, 0.0))
+
+
+OBJECTIVES = {"elbo": "elbo", "iw_elbo": "iw_elbo", "elpd": "elpd", "callable": "score"}
+"""What configurations can be ranked by, and the column of the leaderboard that holds it; larger is better."""
+SEARCHES = ("grid", "random", "qmc", "tpe")
+GENERATION = 32
 
 
 def _number(argument: Argument) -> PlainValidator:
@@ -84,6 +94,25 @@ class Evaluation(BaseModel):
     )
 
 
+class HalvingSpec(BaseModel):
+    """Successive halving: at `min_steps` times 1, eta, eta², ... steps, one in eta goes on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    eta: Annotated[int, _number(_ETA)] = Field(default=3, description="one in so many goes on at a rung")
+    min_steps: Annotated[int, _number(_COUNT)] = Field(default=500, description="steps of the first rung")
+
+
+class Budget(BaseModel):
+    """What the sweep may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minutes: Annotated[float, _number(_TIME)] = Field(
+        description="wall time; then what is under way is evaluated where it stands"
+    )
+
+
 class SweepSpec(BaseModel):
     """A sweep's description, checked, with absolute paths and the defaults in place.
 
@@ -98,14 +127,19 @@ class SweepSpec(BaseModel):
     model: Annotated[str | None, _path(fields.model_path)] = Field(
         default=None, description="FILE.py:FUNCTION"
     )
-    data: Annotated[str | None, _path(fields.data_path)] = Field(
-        default=None, description="file handed to the function"
+    data: Annotated[str | list[str] | None, _path(fields.data_paths)] = Field(
+        default=None,
+        description="file handed to the function; of several, one after another, only with shards",
     )
     space: Annotated[
         dict[str, Dimension], PlainValidator(parse_space), PlainSerializer(_dump_space, return_type=Any)
     ] = Field(description="what is compared: lists of choices, and ranges in a random search")
-    search: Annotated[Literal["grid", "random"], _word("search", "grid", "random")] = Field(
-        default="grid", description="every combination, or random ones"
+    search: Annotated[Literal["grid", "random", "qmc", "tpe"], _word("search", *SEARCHES)] = Field(
+        default="grid",
+        description="every combination; random, evenly spread (qmc), or learning from results (tpe)",
+    )
+    generation: Annotated[int | None, _optional_number(_COUNT)] = Field(
+        default=None, description=f"of a tpe search: how many are asked at once; default {GENERATION}"
     )
     configurations: Annotated[int | None, _optional_number(_COUNT)] = Field(
         default=None, description="how many; a grid without it is whole"
@@ -123,6 +157,15 @@ class SweepSpec(BaseModel):
     seed: Annotated[int, _number(SEED)] = Field(
         default=SEED.default, description="of the search, and of the fits where the space has none"
     )
+    halving: HalvingSpec | None = Field(
+        default=None, description="stop the weakest on the way; absent, nobody"
+    )
+    budget: Budget | None = Field(
+        default=None, description="of the sweep; what it ends depends on the machine"
+    )
+    time_limit: Annotated[float | None, _optional_number(_TIME)] = Field(
+        default=None, description="seconds for each fit; what it ends depends on the machine"
+    )
     executor: Annotated[Literal["ray", "inline"], _word("executor", "ray", "inline")] = "ray"
     address: _Text = Field(default=None, description="of a running Ray cluster; absent, a local one starts")
     pack_size: Annotated[
@@ -135,6 +178,25 @@ class SweepSpec(BaseModel):
     ] = "auto"
     dtype: Annotated[Literal["float32", "float64"], _word("dtype", "float32", "float64")] = "float32"
     evaluation: Evaluation = Evaluation()
+    objective: Annotated[Literal["elbo", "iw_elbo", "elpd", "callable"], _word("objective", *OBJECTIVES)] = (
+        Field(default="elbo", description="what configurations are ranked by")
+    )
+    holdout: Annotated[float | None, _optional_number(_PART)] = Field(
+        default=None, description="part of the rows that does not train and that elpd is of"
+    )
+    reference: Annotated[str | None, _path(fields.data_path)] = Field(
+        default=None, description="JSON file of means and sds to which the distance is measured"
+    )
+    shards: Annotated[
+        int | str | None,
+        PlainValidator(
+            partial(fields.optional, parse=partial(fields.number_or, word="auto", argument=_COUNT))
+        ),
+    ] = Field(default=None, description="in how many parts the rows are cut; each gets an actor of its own")
+    group_by: _Text = Field(default=None, description="column whose values stay in one shard")
+    checkpoint_dir: Annotated[str | None, _path(fields.folder_path)] = Field(
+        default=None, description="of shards, any fsspec path that all of them reach; absent, the sweep's own"
+    )
     tracking_uri: _Text = Field(
         default=None, description="of MLflow; absent, a database in the output folder"
     )
@@ -202,15 +264,28 @@ def make_spec(
         except ValidationError as error:
             raise first_fault(error, SweepSpec) from None
         _check_search(spec)
+        _check_objective(spec)
     spec._source = source
     return spec
 
 
+def _check_objective(spec: SweepSpec) -> None:
+    """Refuse a density of rows that are not held out."""
+    if spec.objective == "elpd" and spec.holdout is None:
+        reason = "elpd is the density of rows that did not train, and none are held out; write for example holdout: 0.2"
+        raise SpecError(reason, key="holdout", allowed=(expected(_PART),))
+
+
 def _check_search(spec: SweepSpec) -> None:
-    """Refuse a range in a grid, and a random search without an end."""
-    if spec.search == "random" and spec.configurations is None:
-        reason = "a random search needs a number of configurations; write for example configurations: 256"
+    """Refuse a range in a grid, a search without an end, and generations of a search that has none."""
+    if spec.search != "grid" and spec.configurations is None:
+        reason = (
+            f"a {spec.search} search needs a number of configurations; write for example configurations: 256"
+        )
         raise SpecError(reason, key="configurations", allowed=("a whole number, at least 1",))
+    if spec.search != "tpe" and spec.generation is not None:
+        reason = f"a {spec.search} search has no generations; write search: tpe, or delete the key"
+        raise SpecError(reason, key="generation")
     if spec.search == "grid":
         for found in (found for dimension in spec.space.values() for found in ranges(dimension)):
             cure = f"list its values, for example {as_list(found)}, or write search: random"

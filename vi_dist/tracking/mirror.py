@@ -28,6 +28,7 @@ from vi_dist.tracking.records import (
     Status,
     SweepEnded,
     SweepStarted,
+    Tags,
 )
 from vi_dist.tracking.state import State
 from vi_dist.tracking.store import KEY_TAG, ROLE_TAG, SWEEP_TAG, Batch, Store
@@ -98,6 +99,8 @@ class Mirror:
                 self._keep(record)
             case GuideLogged():
                 self._log_guide(record)
+            case Tags():
+                self._buffer(record.key or PARENT).tags.update(_tags(record.tags))
             case Note():
                 text = link_runs(record.text, self.state.experiment_id, self.state.run_ids, LONGEST_TAG)
                 self._buffer(PARENT).tags["mlflow.note.content"] = text

@@ -121,6 +121,15 @@ class GuideLogged:
 
 
 @dataclass(frozen=True)
+class Tags:
+    """Tags for a run that may have ended (``key=None``: for the sweep's own), such as the verdict on the winner."""
+
+    key: str | None
+    tags: Mapping[str, object]
+    timestamp_ms: int = field(default_factory=now_ms)
+
+
+@dataclass(frozen=True)
 class Note:
     """Markdown for the sweep's page; a link to ``run:<key>`` leads to that configuration's run."""
 
@@ -137,10 +146,20 @@ class SweepEnded:
     timestamp_ms: int = field(default_factory=now_ms)
 
 
-Record = SweepStarted | RunStarted | Metrics | RunEnded | Artifact | GuideLogged | Note | SweepEnded
+Record = SweepStarted | RunStarted | Metrics | RunEnded | Artifact | GuideLogged | Tags | Note | SweepEnded
 KINDS: Mapping[str, type[Record]] = {
     kind.__name__: kind
-    for kind in (SweepStarted, RunStarted, Metrics, RunEnded, Artifact, GuideLogged, Note, SweepEnded)
+    for kind in (
+        SweepStarted,
+        RunStarted,
+        Metrics,
+        RunEnded,
+        Artifact,
+        GuideLogged,
+        Tags,
+        Note,
+        SweepEnded,
+    )
 }
 
 
