@@ -1,0 +1,17 @@
+"""All models of the benchmarks, by name."""
+
+from __future__ import annotations
+
+from benchmarks.models import eight_schools, german_credit, logistic, neural_network, radon_mn
+from benchmarks.models.case import Case
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        german_credit.CASE,
+        eight_schools.CASE,
+        radon_mn.CASE,
+        neural_network.CASE,
+        logistic.CASE,
+    )
+}

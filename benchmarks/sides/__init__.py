@@ -1,0 +1,1 @@
+"""What is compared: one way of taking steps a file, all behind the same three methods."""

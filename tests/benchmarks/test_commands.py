@@ -1,0 +1,62 @@
+"""The benchmarks' commands run, without peers too, and their tables have the columns they promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-m", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def _step_cost(root: Path, out: Path, sides: str, model: str = "eight_schools") -> pd.DataFrame:
+    row = ["--models", model, "--guides", "mean_field", "--columns", "1", "--samples", "1"]
+    brief = ["--repeats", "2", "--slice", "0.001", "--sides", sides, "--out", str(out)]
+    done = _run(root, "benchmarks.step_cost", *row, *brief)
+    assert done.returncode == 0, done.stderr
+    return pd.read_parquet(out)
+
+
+def test_step_cost_without_peers(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VI_DIST_CACHE", str(tmp_path))
+    frame = _step_cost(root, tmp_path / "cost.parquet", "eager,compiled")
+    assert list(frame["side"]) == ["vi_dist eager", "vi_dist compiled"]
+    assert (frame[["wall_us", "cpu_us", "ahead", "ahead_cpu"]] > 0).all(axis=None)
+    assert frame.set_index("side")["ahead"]["vi_dist compiled"] == 1
+    assert set(frame["void"]) == {"-"}  # nothing to agree with
+
+
+@pytest.mark.parametrize("peer", ["pyro", "numpyro"])
+def test_peers_reach_the_same_elbo(root: Path, tmp_path: Path, peer: str) -> None:
+    pytest.importorskip(peer)
+    frame = _step_cost(root, tmp_path / "cost.parquet", f"eager,{peer}").set_index("side")
+    assert len(frame) == 2
+    assert set(frame["void"]) == {"no"}
+
+
+def test_a_missing_peer_is_one_sentence(root: Path) -> None:
+    if find_spec("numpyro"):
+        pytest.skip("numpyro is here")
+    done = _run(root, "benchmarks.step_cost", "--sides", "compiled,numpyro")
+    assert done.returncode == 1
+    assert done.stderr.startswith("numpyro not installed: install the bench extra")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_device_on_the_processor(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "device.parquet"
+    options = ["--device", "cpu", "--models", "eight_schools", "--widths", "8,16", "--steps", "4"]
+    done = _run(root, "benchmarks.device", *options, "--compile", "never", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(out)
+    assert list(frame["C"]) == [8, 16]
+    assert (frame["times_bound"] > 1).all()  # the bound is a bound
