@@ -35,6 +35,25 @@ class Table(StrEnum):
     schedules = "schedules"
 
 
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a key, e.g. space.seed=[0,1]; repeatable."),
+]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; default: a database in the output folder.")]
+OutputDir = Annotated[
+    str | None,
+    typer.Option(help="Where results go: a folder, or s3://bucket/folder; default: ./vi-dist-out."),
+]
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the cluster's dashboard, such as http://head:8265; default: RAY_API_SERVER_ADDRESS."
+    ),
+]
+Page = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE.html", help="Default: in the sweep's directory.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and more of the log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Directory = Annotated[
@@ -45,19 +64,14 @@ Directory = Annotated[
 @app.command()
 @guarded
 def sweep(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a key, e.g. space.seed=[0,1]; repeatable."),
-    ] = None,
+    spec: SpecFile,
+    overrides: Overrides = None,
     executor: Annotated[ExecutorName | None, typer.Option(help="Where packs run.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster; without it a local one starts.")
     ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's; default: a database in the output folder.")
-    ] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="Where results go; default: ./vi-dist-out.")] = None,
+    tracking_uri: TrackingUri = None,
+    output_dir: OutputDir = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show configurations, packs and memory; run nothing.")
     ] = False,
@@ -71,7 +85,7 @@ def sweep(
         "executor": None if executor is None else executor.value,
         "address": address,
         "tracking_uri": tracking_uri,
-        "output_dir": None if output_dir is None else str(output_dir.absolute()),
+        "output_dir": _absolute(output_dir),
     }
     run(spec, overrides or [], chosen, dry_run=dry_run, as_json=as_json, debug=debug)
 
@@ -106,12 +120,88 @@ def list_(
 def ui(
     directory: Directory,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    run: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Of a row of the leaderboard, or its name or rank.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Serve a sweep's MLflow pages on this machine and print the URL of the comparison; Ctrl-C ends it."""
+    """Serve a sweep's MLflow pages and print the URL of the comparison, or of one run; Ctrl-C ends it."""
     from vi_dist.cli.look import ui as serve
 
-    serve(directory, port)
+    serve(directory, port, run)
+
+
+@app.command()
+@guarded
+def report(directory: Directory, output: Page = None, debug: Debug = False) -> None:
+    """Write a sweep's report, one HTML file: leaderboard, verdict, curves, hyperparameters, k-hat, marginals."""
+    from vi_dist.cli.report import report as write
+
+    write(directory, output)
+
+
+@app.command()
+@guarded
+def compare(
+    directory: Directory,
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="Keys, names or ranks of the leaderboard.")
+    ],
+    output: Page = None,
+    debug: Debug = False,
+) -> None:
+    """Write the same report for chosen configurations, laid over one another."""
+    from vi_dist.cli.report import compare as write
+
+    write(directory, keys, output)
+
+
+@app.command()
+@guarded
+def submit(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    address: Dashboard = None,
+    tracking_uri: TrackingUri = None,
+    output_dir: OutputDir = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print the job's log; Ctrl-C leaves the job alone.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Send a sweep to a Ray cluster as a job, with its files and this vi_dist, and print the job's id."""
+    from vi_dist.cli.jobs import submit as send
+
+    chosen = {"tracking_uri": tracking_uri, "output_dir": _absolute(output_dir)}
+    send(spec, overrides or [], chosen, address, follow=follow, as_json=as_json)
+
+
+@app.command()
+@guarded
+def status(
+    job_id: Annotated[str | None, typer.Argument(metavar="ID", help="Default: all of them.")] = None,
+    address: Dashboard = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the sweeps that were submitted to a cluster, or one of them with the end of its log."""
+    from vi_dist.cli.jobs import status as show
+
+    show(job_id, address, as_json)
+
+
+@app.command()
+@guarded
+def stop(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="As submit printed it.")],
+    address: Dashboard = None,
+    debug: Debug = False,
+) -> None:
+    """Stop a submitted sweep: what was fitted is evaluated, the runs are closed."""
+    from vi_dist.cli.jobs import stop as end
+
+    end(job_id, address)
 
 
 @app.command()
@@ -121,6 +211,11 @@ def sync(directory: Directory, debug: Debug = False) -> None:
     from vi_dist.cli.look import sync as send
 
     send(directory)
+
+
+def _absolute(folder: str | None) -> str | None:
+    """A folder from here, whatever folder the spec is in; an address as it is."""
+    return folder if folder is None or "://" in folder else str(Path(folder).absolute())
 
 
 def main() -> None:

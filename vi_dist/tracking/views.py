@@ -76,7 +76,8 @@ def _children(sweep: str) -> str:
 
 def _state(sweep: str, parent_run_id: str, axes: Sequence[str], group: str | None) -> dict[str, object]:
     """The state of MLflow's page, in the front end's own words."""
-    curves, comparison = _share_key(sweep, "curves"), _share_key(sweep, "comparison")
+    sections = [_share_key(sweep, part) for part in ("curves", "parallel", "comparison")]
+    curves, parallel, comparison = sections
     grouping = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": group}]}
     shown = [f"params.`{axis}`" for axis in axes[:_AXES]]
     return {
@@ -95,8 +96,12 @@ def _state(sweep: str, parent_run_id: str, axes: Sequence[str], group: str | Non
         "runsHidden": [],
         "runsVisibilityMap": {},
         "runsHiddenMode": "FIRST_20_RUNS",
-        "compareRunCharts": _charts(sweep, curves, comparison, list(axes[:_AXES])),
-        "compareRunSections": [_section(curves, "Convergence"), _section(comparison, "Comparison")],
+        "compareRunCharts": _charts(sweep, sections, _shown_axes(axes)),
+        "compareRunSections": [
+            _section(curves, "Convergence", columns=2),
+            _section(parallel, "Hyperparameters", columns=1),
+            _section(comparison, "Comparison", columns=2),
+        ],
         "viewMaximized": False,
         "runListHidden": False,
         "isAccordionReordered": True,
@@ -109,18 +114,27 @@ def _state(sweep: str, parent_run_id: str, axes: Sequence[str], group: str | Non
     }
 
 
-def _section(key: str, name: str) -> dict[str, object]:
-    """A headed part of the page."""
+def _shown_axes(axes: Sequence[str]) -> list[str]:
+    """The parallel axes: of a learning rate and its logarithm the latter, which spreads."""
+    logarithm = "optim.log10_lr" in axes
+    return [axis for axis in axes if not (logarithm and axis == "optim.lr")][:_AXES]
+
+
+def _section(key: str, name: str, columns: int) -> dict[str, object]:
+    """A headed part of the page with so many charts in a row."""
     flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    return {"uuid": key, "name": name, **flags}
+    return {"uuid": key, "name": name, "columns": columns, **flags}
 
 
-def _charts(sweep: str, curves: str, comparison: str, axes: list[str]) -> list[dict[str, object]]:
-    """Curves over steps and time, all hyperparameters at once, the learning rate's effect, final values."""
+def _charts(sweep: str, sections: Sequence[str], axes: list[str]) -> list[dict[str, object]]:
+    """Curves over steps and time, all hyperparameters at once, the learning rate's effect, ELBO and k-hat.
+
+    No losses: those of different divergences live on different scales.
+    """
+    curves, parallel, comparison = sections
     lines = [
         _line("train/elbo", "step", "ELBO over steps"),
         _line("train/elbo", "time-relative", "ELBO over wall time"),
-        _line("train/loss", "step", "Loss over steps"),
     ]
     learning_rate = {"key": "optim.log10_lr", "type": "PARAM"}
     others: list[dict[str, object]] = [
@@ -137,9 +151,15 @@ def _charts(sweep: str, curves: str, comparison: str, axes: list[str]) -> list[d
             "yaxis": {"key": OBJECTIVE, "type": "METRIC"},
             "displayName": "Learning rate and the final ELBO",
         },
-        {"type": "BAR", "metricKey": OBJECTIVE, "displayName": "Final ELBO"},
+        {
+            "type": "SCATTER",
+            "xaxis": {"key": OBJECTIVE, "type": "METRIC"},
+            "yaxis": {"key": "final/khat", "type": "METRIC"},
+            "displayName": "Final ELBO and k-hat",
+        },
     ]
-    placed = [(chart, curves) for chart in lines] + [(chart, comparison) for chart in others]
+    placed = [(chart, curves) for chart in lines]
+    placed += zip(others, (parallel, comparison, comparison), strict=True)
     flags = {"runsCountToCompare": 30, "deleted": False, "isGenerated": False}
     return [
         {"uuid": _share_key(sweep, f"chart {place}"), "metricSectionId": section, **flags, **chart}
@@ -157,6 +177,7 @@ def _line(metric: str, axis: str, title: str) -> dict[str, object]:
         "useGlobalXaxisKey": axis == "step",
         "lineSmoothness": 0,
         "scaleType": "linear",
+        "ignoreOutliers": True,  # the first steps are far below all others
         "yAxisKey": "metric",
         "yAxisExpressions": [],
         "displayName": title,

@@ -1,0 +1,221 @@
+"""A report from a sweep's directory alone: what stands in it, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+from vi_dist.cli.main import app
+from vi_dist.errors import SpecError
+from vi_dist.report.curves_figure import curves_figure
+from vi_dist.report.findings import BINS, Findings
+from vi_dist.report.hyperparameters_figure import hyperparameters_figure
+from vi_dist.report.khat_figure import khat_figure
+from vi_dist.report.marginals_figure import marginals_figure, most_different
+from vi_dist.report.page import page
+from vi_dist.report.pairs_figure import most_dependent, pairs_figure
+from vi_dist.report.palette import house_style, svg
+from vi_dist.vi import saved_guide
+
+FIGURES = [curves_figure, hyperparameters_figure, khat_figure, marginals_figure, pairs_figure]
+
+
+@pytest.fixture(scope="module")
+def findings(swept: Path) -> Findings:
+    return Findings.read(swept)
+
+
+@pytest.fixture(scope="module")
+def html(findings: Findings) -> str:
+    return page(findings)
+
+
+class Outline(HTMLParser):
+    """What a page refers to, the ids in it, and whether its tags close."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input", "path", "use", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.addresses += [named[name] or "" for name in ("src", "href", "xlink:href") if name in named]
+        self.ids += [named["id"] or ""] if "id" in named else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_contenders_are_the_best_of_every_guide_and_divergence_with_their_seeds(
+    findings: Findings,
+) -> None:
+    assert [(one.label, one.key, one.seeds) for one in findings.contenders] == [
+        ("full_rank · kl_reverse", "key0", ("key0", "key1")),
+        ("full_rank · amari(alpha=0.5)", "key2", ("key2", "key3")),
+        ("mean_field · kl_reverse", "key4", ("key4", "key5")),
+        ("mean_field · amari(alpha=0.5)", "key6", ("key6", "key7")),
+    ]
+
+
+def test_the_page_holds_verdict_leaderboard_and_five_figures(html: str) -> None:
+    assert 'class="verdict warn"' in html and "the next best configurations differ from it" in html
+    assert html.count("<figure>") == html.count('role="img"') == len(FIGURES)
+    for text in ("full_rank-kl_reverse-lr0.01-s0", "-10.000", "mu[0]", "amari(alpha=0.5)", "(2 seeds)"):
+        assert text in html
+    assert html.count('<p class="reading">') == len(FIGURES) + 1
+
+
+def test_the_page_is_whole_and_needs_nothing_else(html: str) -> None:
+    outline = Outline()
+    outline.feed(html)
+    assert outline.open == []
+    assert len(set(outline.ids)) == len(outline.ids)
+    assert all(address.startswith("#") for address in outline.addresses)
+    assert not re.findall(r"url\((?!#)|@import|<script", html)
+
+
+def test_what_users_write_is_text_and_passwords_stay_out(html: str) -> None:
+    assert "toy &amp; co" in html and "Diverged at step 7 &lt;here&gt;." in html
+    assert "secret" not in html
+
+
+def test_the_same_directory_gives_the_same_figures(findings: Findings) -> None:
+    assert svg(khat_figure(findings), "k") == svg(khat_figure(findings), "k")
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_figures_take_their_colours_from_the_page(
+    findings: Findings, draw: Callable[[Findings], Figure]
+) -> None:
+    drawn = svg(draw(findings), 'a "description"')
+    assert 'aria-label="a &quot;description&quot;"' in drawn
+    left = set(re.findall(r"#[0-9a-fA-F]{6}\b", drawn))
+    assert left <= {"#000000", "#ffffff"}, left
+    assert "var(--ink)" in drawn and "var(--series0)" in drawn
+
+
+def test_numbers_between_tags_are_not_cut() -> None:
+    with house_style():
+        figure = Figure()
+        figure.subplots().set_title("0.01536")
+    assert "0.01536" in svg(figure, "digits")
+
+
+def test_curves_are_means_of_the_steps_behind_them(findings: Findings) -> None:
+    curves = findings.curves
+    assert len(curves) <= BINS and curves.index[-1] == 200
+    assert curves["key0"].iloc[0] == -110.0
+    behind = curves.index[-2] + 1, curves.index[-1]
+    steps = np.arange(behind[0], behind[1] + 1)
+    assert curves["key0"].iloc[-1] == pytest.approx(np.mean(-10.0 - 100.0 / steps))
+    assert np.isnan(curves["lost"].iloc[-1])
+
+
+def test_draws_come_from_the_directory_alone_and_are_those_of_the_saved_fit(
+    findings: Findings, swept: Path
+) -> None:
+    expected = saved_guide.draws(swept / "fits" / "key0", 4000)
+    found = findings.draw("key0")
+    assert found.keys() == expected.keys() == {"mu", "tau", "total"}
+    np.testing.assert_array_equal(found["total"], expected["total"])
+    np.testing.assert_allclose(found["total"], found["mu"].sum(-1) + 0.25, rtol=1e-5)
+    # Another guide through the same map: its own leaves, one point everywhere.
+    assert np.ptp(findings.draw("point")["mu"], axis=0).tolist() == [0.0, 0.0]
+    with pytest.raises(LookupError, match="did not finish"):
+        findings.draw("lost")
+
+
+def test_chosen_configurations_stand_alone(swept: Path) -> None:
+    picked = Findings.read(swept, ["key3", "mean_field-kl_reverse-lr0.01-s0", "1"])
+    assert [one.key for one in picked.contenders] == ["key3", "key4", "key0"]
+    html = page(picked)
+    assert "chosen configurations" in html and "full_rank-amari0.5-lr0.01-s1" in html
+    assert "key7" not in html and "mean_field-amari0.5-lr0.01-s1" not in html
+    with pytest.raises(SpecError, match="'nobody' is no configuration"):
+        Findings.read(swept, ["nobody"])
+
+
+def test_a_point_among_the_chosen_is_a_line(swept: Path) -> None:
+    figure = marginals_figure(Findings.read(swept, ["key0", "point"]))
+    line = figure.axes[0].get_lines()[1]
+    assert len(set(np.asarray(line.get_xdata()))) == 1
+
+
+def test_a_sweep_in_which_nothing_finished_says_so(swept: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "sad"
+    shutil.copytree(swept, directory)
+    shutil.rmtree(directory / "fits")
+    frame = pd.read_parquet(directory / "leaderboard.parquet")
+    frame["status"], frame["elbo"] = "diverged", np.nan
+    frame.to_parquet(directory / "leaderboard.parquet")
+    html = page(Findings.read(directory))
+    assert "No configuration finished." in html and "All steps done. (9)" in html
+    assert html.count("Left out:") == 4 and html.count("<figure>") == 1
+
+
+def test_a_sweep_on_its_way_has_no_curves_yet(swept: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "early"
+    shutil.copytree(swept, directory)
+    (directory / "curves.parquet").unlink()
+    with pytest.raises(LookupError, match="the sweep is on its way"):
+        curves_figure(Findings.read(directory))
+
+
+def test_elements_are_picked_by_what_they_tell() -> None:
+    rng = np.random.default_rng(0)
+    first = pd.DataFrame(rng.normal(size=(500, 4)), columns=list("abcd"))
+    second = first.assign(b=first["b"] + 2, d=3 * first["d"])
+    assert most_different([first, second], 2) == ["b", "d"]
+    tied = first.assign(d=first["a"] + 0.1 * first["b"])
+    assert most_dependent(tied, 2) == ["a", "d"]
+
+
+def test_the_commands_write_files_and_say_where(swept: Path, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    done = CliRunner().invoke(app, ["report", str(swept.parent), "--output", str(file)])
+    assert done.exit_code == 0 and done.stdout == f"{file}\n"
+    assert file.read_text().startswith("<!doctype html>")
+    other = tmp_path / "two.html"
+    done = CliRunner().invoke(app, ["compare", str(swept), "1", "key4", "--output", str(other)])
+    assert done.exit_code == 0
+    assert "full_rank-kl_reverse-lr0.01-s0" in done.stdout and done.stdout.endswith(f"{other}\n")
+    assert "chosen configurations" in other.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "SWEPT", "1"], "at least two configurations"),
+        (["compare", "SWEPT", "1", "nobody"], "'nobody' is no configuration"),
+        (["report", "nowhere"], "no such directory"),
+        (["report", "SWEPT", "--output", "no/where.html"], "cannot be written: No such file"),
+    ],
+)
+def test_mistakes_are_told(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [str(swept) if word == "SWEPT" else word for word in arguments])
+    assert done.exit_code == 2
+    assert message in done.stderr

@@ -1,0 +1,48 @@
+"""The verdict on a sweep's winner, from the sweep's own table and draws."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vi_dist.evaluation.evaluate import Evaluation
+from vi_dist.evaluation.moments import Distance, distance, moments
+from vi_dist.evaluation.verdict import Verdict, verdict
+from vi_dist.report.leaderboard import best
+from vi_dist.report.stored_draws import Drawer
+
+# How many configurations behind the winner are compared with it, and how close in ELBO (nats) they must be.
+COMPARED, CLOSE = 4, 0.1
+
+
+def judged(frame: pd.DataFrame, draw: Drawer, samples: int) -> Verdict:
+    """Judge the winner of a leaderboard.
+
+    Args:
+        frame: the leaderboard.
+        draw: gives draws from a configuration.
+        samples: draws of the evaluation, which k-hat's threshold depends on.
+
+    Raises:
+        LookupError: nothing finished, or a guide cannot be drawn from.
+    """
+    row = best(frame)
+    if row is None:
+        raise LookupError("no configuration finished; dataframe() holds the reasons")
+    found = Evaluation(
+        float(row["elbo"]), float(row["elbo_se"]), float(row["iw_elbo"]), float(row["khat"]), samples
+    )
+    return verdict(found, _distances(frame, str(row["key"]), draw))
+
+
+def _distances(frame: pd.DataFrame, winner: str, draw: Drawer) -> list[Distance]:
+    """From the winner to the next best configurations that came close, seeds of the same choices among them."""
+    own = moments(draw(winner))
+    return [distance(moments(draw(key)), own) for key in _close(frame, winner)]
+
+
+def _close(frame: pd.DataFrame, winner: str) -> list[str]:
+    """Keys of the next best finished configurations within `CLOSE` nats, or three standard errors, of the winner."""
+    first = frame[frame["key"] == winner].iloc[0]
+    finished = frame[(frame["status"] == first["status"]) & (frame["key"] != winner)]
+    slack = (finished["elbo_se"] + first["elbo_se"]).mul(3).clip(lower=CLOSE)
+    return [str(key) for key in finished[first["elbo"] - finished["elbo"] <= slack]["key"].head(COMPARED)]
