@@ -13,10 +13,11 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test lint format clean
+.PHONY: help install sweep trial test lint format clean
 
 help:
 	@echo "make sweep    fit German credit under 256 configurations (another one: make sweep SPEC=path/to/sweep.yaml)"
+	@echo "make trial    sweep every experiment under one spec and compare the winners, chosen blind, with references"
 	@echo "make test     run the tests"
 	@echo "make lint     run the linters and the type checker"
 	@echo "make format   lay out the code as the linter wants it"
@@ -36,6 +37,9 @@ $(STAMP): $(ROOT)/pyproject.toml $(ROOT)/constraints.txt
 
 sweep: $(STAMP)
 	cd $(ROOT) && $(VENV)/bin/vi-dist sweep $(SPEC)
+
+trial: $(STAMP)
+	cd $(ROOT) && $(VENV)/bin/python -W ignore -m benchmarks.trial
 
 test: $(STAMP)
 	cd $(ROOT) && $(VENV)/bin/python -m pytest

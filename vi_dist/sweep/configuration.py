@@ -30,7 +30,7 @@ class Choice:
         return f"{self.name}({', '.join(f'{name}={_text(value, 17)}' for name, value in self.arguments)})"
 
     def short(self, digits: int = 3) -> str:
-        """The name with its values behind it, and the names of flags that are set: ``amari0.5``, ``mixture3,whiten``."""
+        """The name with its values behind it, and the names of set flags: ``amari0.5``, ``mixture3,whiten``."""
         flags = [name for name, value in self.arguments if value is True]
         values = [_text(value, digits) for _, value in self.arguments if not isinstance(value, bool)]
         return self.name + ",".join(values) + "".join(f",{name}" for name in flags)

@@ -1,0 +1,1 @@
+"""NumPyro and PyMC at their defaults on the posteriors of the trial."""
