@@ -147,8 +147,7 @@ def test_no_worker_holds_the_rows_of_another_shard(setup: Callable[..., Setup], 
         if (
             id(thing) in seen
             or isinstance(thing, type)
-            or (type(thing).__module__ == "builtins"
-            and callable(thing))
+            or (type(thing).__module__ == "builtins" and callable(thing))
         ):
             continue
         seen.add(id(thing))
@@ -174,3 +173,90 @@ def test_a_model_of_which_a_shard_is_no_part_is_refused(toy: Any, build: str, wo
     rows = shard_rows({"y": np.arange(6.0)}, 0, 2)
     with pytest.raises(ModelError, match=words):
         check_sharded(getattr(toy, build)(rows.data), rows)
+
+
+# -- batches of rows -----------------------------------------------------------------------------------------------
+
+
+def batched_setup(
+    toy: Any, count: int, size: int | None, directory: Path | str = "", rows: int = 60
+) -> Setup:
+    """Normal data with unknown mean and known scale, without groups."""
+    y = np.random.default_rng(1).normal(0.7, 1.0, rows)
+    cut = Sharding(count, directory=str(directory), batch_size=size)
+    return Setup(BuildSource(path=f"{toy.__file__}:build_mean"), {"y": y}, 512, compile="never", shards=cut)
+
+
+def batched_task(configuration: Configure, **values: Any) -> PackTask:
+    defaults = {"dtype": "float64", "steps": 60, "divergence": "kl_reverse"}
+    return PackTask(0, 1, (configuration(**defaults | values),))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_fit_by_batches_reaches_the_known_posterior(toy: Any, configuration: Configure, count: int) -> None:
+    setup = batched_setup(toy, count, 150, rows=1000)
+    task = batched_task(configuration, steps=300, learning_rate=0.05, schedule="cosine", num_samples=8)
+    worker = ShardWorker(setup, range(count))
+    found = worker.evaluate(task, worker.advance(task, None, 300).state)
+    y = setup.data["y"]  # type: ignore[call-overload,index]
+    precision = 1 / 3.0**2 + len(y)
+    outcome = found.outcomes[0]
+    loc, raw = outcome.leaves["loc"], outcome.leaves["raw_scale"]
+    assert float(loc) == pytest.approx(y.sum() / precision, abs=0.3 * precision**-0.5)
+    assert float(torch.nn.functional.softplus(raw)) == pytest.approx(precision**-0.5, rel=0.05)
+    assert outcome.khat < 0.5
+    assert outcome.sharding["rows_per_step"] == 150 * count
+
+
+def test_batches_are_the_same_after_a_restart_from_a_checkpoint(
+    toy: Any, configuration: Configure, tmp_path: Path
+) -> None:
+    task = batched_task(configuration)
+    expected = ShardWorker(batched_setup(toy, 3, 7), range(3))
+    undisturbed = expected.evaluate(task, expected.advance(task, None, 60).state)
+    made = batched_setup(toy, 3, 7, tmp_path)
+    first = ShardWorker(made, range(3), checkpoint_seconds=0.0)
+    state = first.advance(task, None, 17).state
+    lazy = ShardWorker(made, range(3), checkpoint_seconds=1e9)
+    state = lazy.advance(task, state, 14).state
+    fresh = ShardWorker(made, range(3))  # begins at 17 steps and takes 14 again
+    found = fresh.evaluate(task, fresh.advance(task, state, 29).state)
+    for name, leaf in found.outcomes[0].leaves.items():
+        assert torch.equal(leaf, undisturbed.outcomes[0].leaves[name])
+
+
+def test_a_batch_of_all_rows_is_no_batch(toy: Any, configuration: Configure) -> None:
+    task = batched_task(configuration)
+    leaves = []
+    for size in (None, 20, 1000):
+        worker = ShardWorker(batched_setup(toy, 3, size), range(3))
+        leaves.append(worker.evaluate(task, worker.advance(task, None, 60).state).outcomes[0].leaves)
+    for name, leaf in leaves[0].items():
+        assert torch.equal(leaf, leaves[1][name])
+        assert torch.equal(leaf, leaves[2][name])
+
+
+def test_a_batch_does_not_depend_on_the_pack(toy: Any, configuration: Configure) -> None:
+    """A configuration beside others with other seeds and lengths gets the batches that it would get alone."""
+    one, other = (
+        configuration(dtype="float64", steps=steps, seed=seed) for steps, seed in ((60, 5), (20, 6))
+    )
+    leaves = []
+    for members in ((one,), (other, one)):
+        task = PackTask(0, 8, members, kinds=(one, other))
+        worker = ShardWorker(batched_setup(toy, 2, 7), range(2))
+        state = worker.advance(task, None, 30).state
+        leaves.append(worker.evaluate(task, worker.advance(task, state, 30).state).outcomes[-1].leaves)
+    for name, leaf in leaves[0].items():
+        torch.testing.assert_close(leaf, leaves[1][name], rtol=1e-12, atol=0)
+
+
+def test_batches_of_a_model_with_latents_of_rows_are_refused(
+    setup: Callable[..., Setup], configuration: Configure
+) -> None:
+    made = setup(2)
+    assert made.shards is not None
+    made = replace(made, shards=replace(made.shards, group_by=None, batch_size=5))
+    made = replace(made, build=BuildSource(path=made.build.path.replace("build_local", "build_levels")))
+    with pytest.raises(ModelError, match="level belongs to rows, and a batch would train"):
+        ShardWorker(made, range(2)).advance(batched_task(configuration), None, 1)

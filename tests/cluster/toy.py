@@ -74,6 +74,40 @@ def build_local(data: dict[str, Tensor]) -> Model:
     return Model([mu(), level()], {obs(): y}, local=[level()])
 
 
+def build_levels(data: dict[str, Tensor]) -> Model:
+    """A level for every row."""
+    y = data["y"]
+
+    @random_variable
+    def mu() -> Distribution:
+        return Normal(torch.tensor(0.0), 3.0)
+
+    @random_variable
+    def level() -> Distribution:
+        return Normal(mu().expand(y.shape), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(level(), 1.0)
+
+    return Model([mu()], {obs(): y}, local=[level()])
+
+
+def build_mean(data: dict[str, Tensor]) -> Model:
+    """Normal data of unit scale with unknown mean, whose posterior is normal too."""
+    y = data["y"]
+
+    @random_variable
+    def mu() -> Distribution:
+        return Normal(torch.tensor(0.0), 3.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(mu(), 1.0).expand(y.shape)
+
+    return Model([mu()], {obs(): y})
+
+
 def build_reading(data: dict[str, Tensor]) -> Model:
     """A global that reads a local one."""
     y = data["y"]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vi_dist.cluster.batching import check_additive
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
@@ -20,6 +21,7 @@ from vi_dist.cluster.sharding import check_sharded
 from vi_dist.errors import SpecError
 from vi_dist.model.data import digest, load_data
 from vi_dist.model.model import check_model
+from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context
 from vi_dist.vi.layout import Layout
 
@@ -53,7 +55,16 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
             _run_once(prepared)
             with model_context(prepared.dtype, prepared.device):
                 check_sharded(prepared.model, rows)
+            if prepared.batches is not None:
+                _check_batches(prepared, prepared.batches)
     return CheckedModel(models[0].layout, _digest(setup.data), models[0])
+
+
+def _check_batches(prepared: PreparedModel, batches: Batches) -> None:
+    """Refuse a model of which a batch of rows is no part; in float64 where sums are compared."""
+    prepared.training_joint()
+    if prepared.dtype == torch.float64:
+        check_additive(prepared.batch_density(), batches, prepared.start + 0.1)
 
 
 def _digest(data: object) -> str:

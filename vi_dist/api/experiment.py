@@ -143,6 +143,8 @@ class Experiment:
         time_limit: float | None = None,
         shards: int | str | None = None,
         group_by: str | None = None,
+        batch_size: int | None = None,
+        biased_minibatches: bool | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
         tracking_uri: str | None = None,
         output_dir: str | PathLike[str] | None = None,
@@ -168,8 +170,10 @@ class Experiment:
             halving: ``{"eta": 3, "min_steps": 500}`` stops the weakest at rungs of 500, 1500, ... steps.
             budget, time_limit: ``{"minutes": 30}`` for the sweep, seconds for each fit; what they end depends on the
                 machine.
-            shards, group_by: cut the data's rows into so many parts (``auto``: of 500,000 rows at most), each with an actor
-                of its own; rows of one value of `group_by` stay together.
+            shards, group_by: cut the data's rows into so many parts (``auto``: of 500,000 rows at most), each with an
+                actor of its own; rows of one value of `group_by` stay together.
+            batch_size: rows of each shard that a step sees, another part of them every step; absent, all rows.
+            biased_minibatches: have batches also where they bias the gradient, which is refused otherwise.
             checkpoint_dir: of shards, any fsspec path.
             progress: called a few times a second.
 

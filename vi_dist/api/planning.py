@@ -50,7 +50,7 @@ class PlannedSweep:
 
     def key(self, configuration: Configuration) -> str:
         """What stands for a configuration of this sweep's data and code."""
-        return configuration.key(self.checked.data_digest, self.setup.build.version())
+        return configuration.key(self.checked.data_digest, _version(self.setup))
 
     def plan(
         self, configurations: Sequence[Configuration], first_place: int, first_index: int
@@ -73,10 +73,17 @@ def plan_sweep(build: BuildSource, data: object, spec: SweepSpec) -> PlannedSwee
     checked = check(setup, spec.dtype)
     # Once more, now that the model is known: its coordinates and its params rule out further combinations.
     configurations, search = _opening(spec, catalogue(checked.layout))
-    version = build.version()
+    version = _version(setup)
     keys = [configuration.key(checked.data_digest, version) for configuration in configurations]
     packs = packing.plan(configurations, pack_size(spec))
     return PlannedSweep(spec, setup, configurations, keys, packs, checked, halving, search)
+
+
+def _version(setup: Setup) -> str:
+    """What configurations' keys know of the code, and of the rows that a step sees."""
+    batch_size = None if setup.shards is None else setup.shards.batch_size
+    version = setup.build.version()
+    return version if batch_size is None else f"{version} batch_size={batch_size}"
 
 
 def pack_size(spec: SweepSpec) -> int | Literal["auto"]:

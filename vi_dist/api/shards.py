@@ -16,6 +16,9 @@ from vi_dist.vi.guides.table import GUIDES
 ROWS_PER_SHARD = 500_000
 """What ``shards: auto`` gives a shard at most."""
 
+LINEAR = ("reparam", "stl", "score")
+"""Estimators whose gradient of the reverse KL is linear in the log weights, so that batches of rows leave no bias."""
+
 
 def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configuration]) -> Setup:
     """The setup with the spec's shards, if it asks for any. Raises `SpecError` for what shards cannot do."""
@@ -24,6 +27,11 @@ def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configur
             raise SpecError("several files are read by shards alone; write shards: 1 or more", key="data")
         if spec.group_by is not None:
             raise SpecError("group_by says which rows stay in one shard; write shards too", key="group_by")
+        if spec.batch_size is not None:
+            raise SpecError(
+                "batch_size is a number of rows of each shard; write shards too, of which 1 is enough",
+                key="batch_size",
+            )
         return setup
     for key in ("halving", "holdout", "reference"):
         if getattr(spec, key) is not None:
@@ -36,11 +44,39 @@ def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configur
                 key="space.guide",
                 allowed=[name for name in GUIDES if name != "laplace"],
             )
+    if spec.batch_size is not None:
+        _check_batches(spec, configurations)
     if setup.data is None:
         raise SpecError(
             "the model has no data, so there are no rows to shard; leave shards out", key="shards"
         )
     return replace(setup, shards=sharding(spec, setup.data))
+
+
+def _check_batches(spec: SweepSpec, configurations: Sequence[Configuration]) -> None:
+    """Raise `SpecError` where batches of rows would train something else."""
+    if spec.group_by is not None:
+        raise SpecError(
+            "group_by and batch_size do not go together: a batch may hold a part of a group; leave one of them out",
+            key="batch_size",
+        )
+    if spec.biased_minibatches:
+        return
+    for configuration in configurations:
+        divergence, estimator = configuration.divergence, configuration.estimator
+        if divergence.name != "kl_reverse":
+            raise SpecError(
+                f"{divergence.name} is not linear in the log weights, so an estimate of these from a batch of rows "
+                "biases its gradient; take kl_reverse, leave batch_size out, or insist with biased_minibatches: true",
+                key="space.divergence",
+            )
+        if estimator.name not in LINEAR:
+            raise SpecError(
+                f"{estimator.name} weights samples by their log weights, so an estimate of these from a batch of rows "
+                "biases its gradient; leave batch_size out, or insist with biased_minibatches: true",
+                key="space.estimator",
+                allowed=LINEAR,
+            )
 
 
 def sharding(spec: SweepSpec, data: object) -> Sharding | None:
@@ -50,4 +86,4 @@ def sharding(spec: SweepSpec, data: object) -> Sharding | None:
     count = spec.shards
     if not isinstance(count, int):
         count = max(1, -(-count_rows(data) // ROWS_PER_SHARD))
-    return Sharding(count, spec.group_by)
+    return Sharding(count, spec.group_by, batch_size=spec.batch_size)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vi_dist.cluster.batching import batch_density, row_columns
 from vi_dist.cluster.build_source import Build
 from vi_dist.cluster.fault import one_line, place_of_fault
 from vi_dist.cluster.setup import Setup
@@ -17,13 +18,18 @@ from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.data import load_data, to_device
 from vi_dist.model.model import Model
 from vi_dist.model.shard_rows import ShardRows, shard_rows
+from vi_dist.vi.batch_density import BatchDensity
+from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context, steady_products
 from vi_dist.vi.density import Density
 from vi_dist.vi.joint_values import JointValues
 from vi_dist.vi.layout import Layout, make_layout
 from vi_dist.vi.mode import Mode, find_mode
 from vi_dist.vi.sampling import Constrain, make_constrain
-from vi_dist.vi.trace import JointProgram, trace_joint
+from vi_dist.vi.trace import JointProgram, trace_batches, trace_joint
+
+if TYPE_CHECKING:
+    from vi_dist.model.data import Data
 
 
 class PreparedModel:
@@ -50,6 +56,7 @@ class PreparedModel:
         self.rank = rank
         self.setup, self.dtype, self.device, self._held_out = setup, dtype, torch.device(device), held_out
         self._joints: dict[bool, JointProgram] = {}
+        self._batch_joints: dict[bool, JointProgram] = {}
 
     @cached_property
     def rows(self) -> ShardRows | None:
@@ -61,11 +68,17 @@ class PreparedModel:
         return shard_rows(self.setup.data, self.rank, self.setup.shards.count, self.setup.shards.group_by)
 
     @cached_property
+    def _columns(self) -> Data:
+        """The shard's rows in the model's dtype, on its device."""
+        assert self.rows is not None, "a setup with shards"
+        return to_device(self.rows.data, self.dtype, self.device)
+
+    @cached_property
     def model(self) -> Model:
         """The user's model on its data. Raises `ModelError` if `build` raises or returns something else."""
         data = None
         if self.rows is not None:
-            data = to_device(self.rows.data, self.dtype, self.device)
+            data = self._columns
         elif self.setup.data is not None:
             data = load_data(self.setup.data)
             if self.setup.holdout is not None:
@@ -88,6 +101,38 @@ class PreparedModel:
             density = Density(self.model, self.layout, jacobian, owner=self.rank == 0)
             self._joints[jacobian] = trace_joint(density, dtype=self.dtype, device=self.device)
         return self._joints[jacobian]
+
+    @cached_property
+    def batches(self) -> Batches | None:
+        """Which of the shard's rows a step sees; None where it sees all of them."""
+        size = None if self.setup.shards is None else self.setup.shards.batch_size
+        if size is None or self.rows is None or size >= self.rows.rows:
+            return None
+        return Batches(tuple(row_columns(self._columns).values()), self.rows.ids, size)
+
+    def batch_density(self, jacobian: bool = True) -> BatchDensity:
+        """The density of a batch of the shard's rows, which stands for all of them."""
+        assert self.batches is not None, "a setup with a batch size, and more rows than that"
+        build = self.setup.build.load()
+        return batch_density(
+            lambda data: call_build(build, data, self.setup.build.file),
+            self._columns,
+            self.layout,
+            self.batches,
+            jacobian=jacobian,
+            owner=self.rank == 0,
+        )
+
+    def training_joint(self, jacobian: bool = True) -> JointProgram:
+        """The log joint that a step takes: `joint`, or its estimate from one of `batches`."""
+        if self.batches is None:
+            return self.joint(jacobian)
+        if jacobian not in self._batch_joints:
+            # Traced at the second batch and compared at the first: what is baked in differs.
+            density, one, other = self.batch_density(jacobian), self.batches(1), self.batches(0)
+            made = trace_batches(density, one, other, dtype=self.dtype, device=self.device)
+            self._batch_joints[jacobian] = made
+        return self._batch_joints[jacobian]
 
     @cached_property
     def values(self) -> JointValues:

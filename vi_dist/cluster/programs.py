@@ -77,14 +77,22 @@ class Programs:
 
 
 def make_program(
-    task: PackTask, prepared: PreparedModel, dtype: torch.dtype, device: torch.device
+    task: PackTask,
+    prepared: PreparedModel,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    all_rows: bool = False,
 ) -> PackProgram:
-    """The program of a pack, not compiled; of a shard's model it has the shard's local latents too."""
+    """The program of a pack, not compiled; of a shard's model it has the shard's local latents too.
+
+    `all_rows`: the rows that are not in a step's batch count too, as they do for an evaluation.
+    """
     first = task.configurations[0]
     guide = family(first.guide, prepared.layout.noise)
     guide = guide.placed(lambda: prepared.mode, torch.empty(0, dtype=dtype, device=device))
     return PackProgram(
-        prepared.joint(guide.jacobian),
+        prepared.joint(guide.jacobian) if all_rows else prepared.training_joint(guide.jacobian),
         prepared.layout,
         guide,
         optimizer(first.optimizer),
@@ -93,6 +101,7 @@ def make_program(
         task.width,
         kinds=[column(configuration) for configuration in task.kinds],
         ids=None if prepared.rows is None else prepared.rows.ids,
+        batches=None if all_rows else prepared.batches,
         dtype=dtype,
         device=device,
     )

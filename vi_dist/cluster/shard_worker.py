@@ -215,7 +215,7 @@ class ShardWorker:
         if not program.family.has_density:
             return [Evaluation(np.nan, np.nan, np.nan, np.nan, samples)] * n
         precise = [
-            make_program(task, prepared, torch.float64, self.device)
+            make_program(task, prepared, torch.float64, self.device, all_rows=True)
             for prepared in self.prepared(torch.float64)
         ]
         states = [_precise(state) for state in self._states]
@@ -240,6 +240,7 @@ class ShardWorker:
         return {
             "shards": float(count),
             "rows": float(rows.total),
+            "rows_per_step": float(self._reduce(self._rows_per_step())),
             "bytes_per_step": times.reduced_bytes / max(1, times.steps),
             "compute_us": float(compute.mean()),
             "compute_us_max": float(compute.max()),
@@ -247,6 +248,15 @@ class ShardWorker:
             "waiting_us": float(waiting.mean()),
             "waiting_us_max": float(waiting.max()),
         }
+
+    def _rows_per_step(self) -> list[Tensor]:
+        """Rows of which a step takes account, of each shard here."""
+        counts = []
+        for prepared in self.prepared(self._group.programs[0].dtype):
+            assert prepared.rows is not None
+            batches = prepared.batches
+            counts.append(prepared.rows.rows if batches is None else batches.size)
+        return [torch.tensor([float(count)], dtype=torch.float64) for count in counts]
 
     def _write_local(self, task: PackTask) -> None:
         if not self.shards.directory:

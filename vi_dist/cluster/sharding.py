@@ -21,11 +21,13 @@ class Sharding:
         count: number of shards, W.
         group_by: column whose values stay together; None cuts between any two rows.
         directory: where checkpoints and the latents of rows are written, any fsspec path; empty for nowhere.
+        batch_size: rows of each shard that a step sees; None for all of them.
     """
 
     count: int
     group_by: str | None = None
     directory: str = ""
+    batch_size: int | None = None
 
 
 def check_sharded(model: Model, rows: ShardRows) -> None:

@@ -19,6 +19,7 @@ from vi_dist.vi.table import Argument
 _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 _TEXT = Argument(str)
+_FLAG = Argument(bool)
 
 
 def text(value: object) -> str:
@@ -51,6 +52,11 @@ def word(value: object, noun: str, allowed: tuple[str, ...]) -> str:
     if isinstance(value, str):
         raise unknown(noun, value, allowed, "")
     raise SpecError(f"{show(value)} is not a {noun}", allowed=allowed)
+
+
+def flag(value: object) -> bool | None:
+    """True or false, or None."""
+    return None if value is None else bool(parse_value(value, _FLAG))
 
 
 def optional(value: object, parse: Callable[[object], _T]) -> _T | None:

@@ -194,6 +194,12 @@ class SweepSpec(BaseModel):
         ),
     ] = Field(default=None, description="in how many parts the rows are cut; each gets an actor of its own")
     group_by: _Text = Field(default=None, description="column whose values stay in one shard")
+    batch_size: Annotated[int | None, _optional_number(_COUNT)] = Field(
+        default=None, description="rows of each shard that a step sees; absent, all of them"
+    )
+    biased_minibatches: Annotated[bool | None, PlainValidator(fields.flag)] = Field(
+        default=None, description="have batches also where they bias the gradient"
+    )
     checkpoint_dir: Annotated[str | None, _path(fields.folder_path)] = Field(
         default=None, description="of shards, any fsspec path that all of them reach; absent, the sweep's own"
     )

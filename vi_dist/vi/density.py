@@ -13,7 +13,7 @@ from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
 from vi_dist.model.world import World
-from vi_dist.vi.layout import Layout
+from vi_dist.vi.layout import Layout, Site
 
 
 class FlatWorld(World):
@@ -29,7 +29,7 @@ class FlatWorld(World):
         self.log_jacobians: dict[RVIdentifier, Tensor] = {}
 
     def _initial_value(self, node: RVIdentifier, distribution: Distribution) -> Tensor:
-        site = self._sites.get(node)
+        site = self._site(node)
         if site is None:
             raise ModelError(
                 f"{node} appeared after the model was laid out: which latents exist must not depend on values",
@@ -42,9 +42,12 @@ class FlatWorld(World):
             self.log_jacobians[node] = transform.log_abs_det_jacobian(coordinates, value).sum()
         return value
 
+    def _site(self, node: RVIdentifier) -> Site | None:
+        return self._sites.get(node)
+
     def get_param(self, param: RVIdentifier) -> Tensor:
         """The param's slice of the flat vector."""
-        site = self._sites.get(param)
+        site = self._site(param)
         if site is None:
             raise ModelError(f"param {param} appeared after the model was laid out", key="queries")
         return site.take(self._flat)

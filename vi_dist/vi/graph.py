@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def simplify(module: GraphModule) -> GraphModule:
     module.graph.eliminate_dead_code()
     if not any(_mutates(node) for node in module.graph.nodes):
         _fold_constants(module)
-    _turn_products(module)
+    turn_products(module)
     _pad_products(module)
     module.graph.lint()
     module.recompile()
@@ -111,13 +111,18 @@ def _fold_constants(module: GraphModule) -> None:
     module.graph.eliminate_dead_code()
 
 
-def _turn_products(module: GraphModule) -> None:
+def turn_products(module: GraphModule, columns: Collection[Node] = ()) -> None:
     """Data times a sample becomes the sample, a row, times data: batched, samples are the rows of one product.
 
     With `MKL_CBWR` set, MKL gives a row of a product the same bits wherever it stands, but in float64 not a column.
+    Data are constants, inputs named in `columns`, and what is computed of these alone.
     """
+    data_nodes = set(columns)
     for node in list(module.graph.nodes):
-        if node.target is _aten.mv.default and node.args[0].op == "get_attr":
+        computed = node.op == "call_function" and data_nodes.issuperset(node.all_input_nodes)
+        if node.op == "get_attr" or computed:
+            data_nodes.add(node)
+        if node.target is _aten.mv.default and node.args[0] in data_nodes:
             data, sample = node.args
             with module.graph.inserting_before(node):
                 row = module.graph.call_function(_aten.unsqueeze.default, (sample, 0))

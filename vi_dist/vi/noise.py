@@ -18,7 +18,7 @@ from torch import Tensor
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
-TRAINING, EVALUATION, SHIFT, SAMPLING = 0, 1, 2, 3
+TRAINING, EVALUATION, SHIFT, SAMPLING, BATCHES = 0, 1, 2, 3, 4
 
 
 def threefry(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from vi_dist.vi.batches import Batches
 from vi_dist.vi.columns import Column, column_tensors, group, padded
 from vi_dist.vi.compile import Decision, compile_steps, decide
 from vi_dist.vi.estimators import log_mean_exp
@@ -57,6 +58,7 @@ class PackProgram:
         kinds: columns whose divergences, estimators and schedules the program must know, if that is more than
             `columns`: those of all packs that share the program, or that may be refilled into it.
         ids: for a shard of a model, the numbers of its rows (or groups) among all, `(n,)`.
+        batches: of a shard whose `joint` takes a batch of its rows (`trace_batches`), which rows at which step.
         dtype, device: of every number.
 
     The same columns at the same width give the same numbers wherever they run; a column's numbers do not depend on
@@ -75,12 +77,13 @@ class PackProgram:
         *,
         kinds: Sequence[Column] = (),
         ids: Tensor | None = None,
+        batches: Batches | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
         self.joint, self.layout, self.family, self.optimizer = joint, layout, family, optimizer
         self.num_samples, self.dtype, self.device = num_samples, dtype, torch.device(device)
-        self.width = width or len(columns)
+        self.width, self.batches = width or len(columns), batches
         sites = family.noise.sites
         local = None
         if ids is not None and layout.local:
@@ -238,8 +241,12 @@ class PackProgram:
         """The noise `(K, C, S, E)` of steps `(K, C)`."""
         return self._noise(purpose, steps, self.num_samples)
 
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """The columns of a step's batch of rows; none where every step sees all rows."""
+        return () if self.batches is None else self.batches(step)
+
     def own(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """`Step.own` of params and noise."""
+        """`Step.own` of params, noise and batch."""
         return self.step.own(*inputs)
 
     def rest(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -251,14 +258,14 @@ class PackProgram:
     def own_example(self) -> tuple[Tensor, ...]:
         """Inputs of `own`, for tracing."""
         steps = torch.zeros(1, self.width, device=self.device)
-        return self.first_params(), self.noise(TRAINING, steps)[0]
+        return self.first_params(), self.noise(TRAINING, steps)[0], *self.batch(0)
 
     def rest_example(self) -> tuple[Tensor, ...]:
         """Inputs of `rest`, for tracing; clones, as in `_example`."""
-        params, eps = self.own_example()
+        params, eps, *batch = self.own_example()
         own = torch.zeros(self.width, SHIFT_DRAWS, dtype=self.dtype, device=self.device)
         with torch.no_grad():
-            halves = self.step.own(params, eps)
+            halves = self.step.own(params, eps, *batch)
         return tuple(t.clone() for t in (*self.start(own).tensors(), eps, *halves, *self.constants))
 
     def _step_once(self, *inputs: Tensor) -> tuple[Tensor, ...]:

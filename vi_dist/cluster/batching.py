@@ -1,0 +1,74 @@
+"""A shard's model with batches of its rows as inputs, and whether a batch says what it should of all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vi_dist.errors import ModelError
+from vi_dist.model.model import Model
+from vi_dist.vi.batch_density import BatchDensity
+from vi_dist.vi.batches import Batches
+from vi_dist.vi.context import model_context
+from vi_dist.vi.layout import Layout
+
+TOLERANCE = 1e-7
+"""Of the log density of all rows against that of its parts, relative."""
+
+
+def row_columns(data: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The columns that follow the rows; strings are none, for no graph can take them."""
+    return {name: column for name, column in data.items() if isinstance(column, Tensor) and column.dim()}
+
+
+def batch_density(
+    build: Callable[[dict[str, Any]], Model],
+    data: Mapping[str, Any],
+    layout: Layout,
+    batches: Batches,
+    *,
+    jacobian: bool = True,
+    owner: bool = True,
+) -> BatchDensity:
+    """The density of batches of a shard's rows. Raises `ModelError` for latents that belong to rows."""
+    if layout.local:
+        raise ModelError(
+            f"{layout.local[0].name} belongs to rows, and a batch would train the latents of its own rows alone; "
+            "leave batch_size out, or sum these latents out of the model",
+            key="batch_size",
+        )
+    columns = row_columns(data)
+    scalars = {name: value for name, value in data.items() if isinstance(value, Tensor) and not value.dim()}
+    return BatchDensity(build, layout, tuple(columns), scalars, batches.scale, jacobian, owner)
+
+
+def check_additive(density: BatchDensity, batches: Batches, flat: Tensor) -> None:
+    """Raise `ModelError` where two parts of the rows do not add up to the whole, at `flat` `(D,)`, float64.
+
+    A `build` that takes a mean of its data, or whose rows depend on each other, gives another model for every batch.
+    """
+    order = batches.order(0)
+    with model_context(flat.dtype, flat.device), torch.no_grad():
+        prior, whole = density.parts(flat, *batches.columns)
+        parts = [
+            density.parts(flat, *batches.take(rows))
+            for rows in (order[: batches.size], order[batches.size :])
+        ]
+    summed = parts[0][1] + parts[1][1]
+    scale = whole.abs() + sum(rows.abs() for _, rows in parts)
+    if not bool((summed - whole).abs() <= TOLERANCE * scale):
+        raise ModelError(
+            f"the log density of the rows is {float(whole):.8g}, and of two parts of them {float(summed):.8g} "
+            "together: build computes something of all its rows, for example a mean, or a row depends on others; put "
+            "what it computes into the data, or leave batch_size out",
+            key="batch_size",
+        )
+    if any(not bool((other - prior).abs() <= TOLERANCE * (1 + prior.abs())) for other, _ in parts):
+        raise ModelError(
+            "the prior of the latents changes with the rows that build gets; let it depend on none, or leave "
+            "batch_size out",
+            key="batch_size",
+        )
