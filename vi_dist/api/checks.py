@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,11 +35,13 @@ class CheckedModel:
         layout: its coordinates.
         data_digest: of the data that it is trained on.
         prepared: the model in the dtype of the fits.
+        largest: numbers in the largest column of the data.
     """
 
     layout: Layout
     data_digest: str
     prepared: PreparedModel
+    largest: int = 0
 
 
 def check_shards(setup: Setup, dtype: str) -> CheckedModel:
@@ -57,7 +60,7 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
                 check_sharded(prepared.model, rows)
             if prepared.batches is not None:
                 _check_batches(prepared, prepared.batches)
-    return CheckedModel(models[0].layout, _digest(setup.data), models[0])
+    return CheckedModel(models[0].layout, _digest(setup.data), models[0], _largest(rows.data))
 
 
 def _check_batches(prepared: PreparedModel, batches: Batches) -> None:
@@ -92,7 +95,11 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
         with placing(setup.build):
             _run_once(prepared)
     trained = data if setup.holdout is None else setup.holdout.part(data, held_out=False)
-    return CheckedModel(models[0].layout, digest(trained), models[0])
+    return CheckedModel(models[0].layout, digest(trained), models[0], _largest(trained))
+
+
+def _largest(data: Mapping[str, Any]) -> int:
+    return max((math.prod(column.shape) for column in data.values()), default=0)
 
 
 def _run_once(prepared: PreparedModel) -> None:

@@ -20,6 +20,13 @@ from vi_dist.sweep.search import TpeSearch
 from vi_dist.sweep.space import resolve
 from vi_dist.sweep.spec import OBJECTIVES, SweepSpec
 
+PACK_BYTES = 4 << 30
+"""Memory that a step of a pack may take, by the estimate."""
+LIVE_COPIES = 6
+"""Intermediates as large as the largest that live at once in a step."""
+WIDEST, NARROWER = 64, (1, 8, 16, 32)
+"""The width of a full pack, and of those that have to be smaller."""
+
 
 @dataclass(frozen=True)
 class PlannedSweep:
@@ -30,6 +37,7 @@ class PlannedSweep:
         configurations: in order, with their `keys`; of a search that learns, the first generation.
         packs: their plan.
         checked: the model.
+        pack_size: configurations in a pack at most.
         halving: where its rungs are; None for none.
         search: asks for the next generations; None where `configurations` are all.
     """
@@ -40,6 +48,7 @@ class PlannedSweep:
     keys: Sequence[str]
     packs: Sequence[packing.Pack]
     checked: CheckedModel
+    pack_size: int | Literal["auto"]
     halving: Halving | None
     search: TpeSearch | None
 
@@ -56,8 +65,7 @@ class PlannedSweep:
         self, configurations: Sequence[Configuration], first_place: int, first_index: int
     ) -> list[packing.Pack]:
         """The packs of configurations that join the sweep; see `vi_dist.sweep.plan.plan`."""
-        size = pack_size(self.spec)
-        return packing.plan(configurations, size, first_place=first_place, first_index=first_index)
+        return packing.plan(configurations, self.pack_size, first_place=first_place, first_index=first_index)
 
 
 def plan_sweep(build: BuildSource, data: object, spec: SweepSpec) -> PlannedSweep:
@@ -75,8 +83,9 @@ def plan_sweep(build: BuildSource, data: object, spec: SweepSpec) -> PlannedSwee
     configurations, search = _opening(spec, catalogue(checked.layout))
     version = _version(setup)
     keys = [configuration.key(checked.data_digest, version) for configuration in configurations]
-    packs = packing.plan(configurations, pack_size(spec))
-    return PlannedSweep(spec, setup, configurations, keys, packs, checked, halving, search)
+    size = pack_size(spec, checked, configurations)
+    packs = packing.plan(configurations, size)
+    return PlannedSweep(spec, setup, configurations, keys, packs, checked, size, halving, search)
 
 
 def _version(setup: Setup) -> str:
@@ -86,9 +95,24 @@ def _version(setup: Setup) -> str:
     return version if batch_size is None else f"{version} batch_size={batch_size}"
 
 
-def pack_size(spec: SweepSpec) -> int | Literal["auto"]:
-    """How many configurations may share a pack."""
-    return "auto" if isinstance(spec.pack_size, str) else spec.pack_size
+def pack_size(
+    spec: SweepSpec, checked: CheckedModel, configurations: Sequence[Configuration]
+) -> int | Literal["auto"]:
+    """How many configurations may share a pack: what the spec says or, for ``auto``, fewer where memory asks for it.
+
+    A step of a pack is to take at most `PACK_BYTES`. That is estimated from the model and its data, so that the plan
+    depends on the spec alone and not on a machine's memory.
+    """
+    if not isinstance(spec.pack_size, str):
+        return spec.pack_size
+    samples = max(configuration.num_samples for configuration in configurations)
+    a_number = 8 if spec.dtype == "float64" else 4
+    per_number = samples * a_number * LIVE_COPIES
+    # No sample has an intermediate larger than the data, as a rule: only for large data is the model traced for it.
+    if checked.largest * per_number * WIDEST <= PACK_BYTES:
+        return "auto"
+    fitting = PACK_BYTES // (checked.prepared.joint().widest * per_number)
+    return "auto" if fitting >= WIDEST else max(width for width in NARROWER if width <= max(fitting, 1))
 
 
 def _opening(spec: SweepSpec, known: Catalogue) -> tuple[list[Configuration], TpeSearch | None]:
