@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import arviz as az
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -48,6 +50,17 @@ def test_the_sweeps_run_keeps_the_report_and_a_note_that_leads_to_the_runs(resul
     assert result.verdict().sentence in note
     best = frame.iloc[0]
     assert f"[{best['name']}](#/experiments/{result.experiment_id}/runs/{best['run_id']})" in note
+
+
+def test_the_sweeps_run_keeps_the_winner_in_arvizs_form(result: SweepResult) -> None:
+    client = MlflowClient(result.tracking_uri)
+    assert result.parent_run_id is not None
+    assert "winner.nc" in {file.path for file in client.list_artifacts(result.parent_run_id)}
+    found: Any = az.from_netcdf(str(result.directory / "winner.nc"))
+    draws = result.best().sample(500)
+    np.testing.assert_array_equal(found.posterior["mu"].values[0], draws["mu"])
+    assert found.posterior_predictive["obs"].shape == (1, 500, 6)
+    assert found.posterior.attrs["key"] == result.dataframe()["key"][0]
 
 
 def test_a_verdict_and_a_report_need_no_model(result: SweepResult) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from vi_dist.api.fit import Fit
 from vi_dist.api.sweep_result import SweepResult
+from vi_dist.api.winner_data import write_winner
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.sweep_files import SweepFiles
@@ -17,7 +18,7 @@ from vi_dist.evaluation.verdict import Verdict
 from vi_dist.report.leaderboard import best, best_line, counts
 from vi_dist.report.leaderboard import shown as shown_columns
 from vi_dist.report.rungs import lines
-from vi_dist.report.sweep_directory import FITS, REPORT, RUNGS, Summary
+from vi_dist.report.sweep_directory import FITS, REPORT, RUNGS, WINNER, Summary
 from vi_dist.tracking.note import leaderboard_note
 from vi_dist.tracking.records import Artifact, GuideLogged, Metrics, Note, SweepEnded, Tags, now_ms
 
@@ -36,6 +37,8 @@ def finish(result: SweepResult, files: SweepFiles, recorder: Recorder, interrupt
     verdict = _verdict(result, frame)
     # While it is drawn the writer carries on with what it has.
     _log_report(result, files, recorder)
+    if best(frame) is not None and not interrupts.requested:
+        _log_winner(result, files, recorder)
     with recorder.timings.tracked():
         for path, shown in ((table, True), (curves, False), (files.directory / RUNGS, True)):
             if path.exists():
@@ -78,6 +81,19 @@ def _log_report(result: SweepResult, files: SweepFiles, recorder: Recorder) -> N
         recorder.write(Artifact(str(path)))
     except Exception as error:  # a figure that cannot be drawn must not cost the sweep its results
         log.warning("there is no report: %s", error)
+
+
+def _log_winner(result: SweepResult, files: SweepFiles, recorder: Recorder) -> None:
+    """Keep the winner's draws and predictions with the sweep's run, in ArviZ's form."""
+    path = files.directory / WINNER
+    try:
+        reason = write_winner(result.best(), path)
+        if not reason:
+            recorder.write(Artifact(str(path)))
+            return
+    except Exception as error:  # as with a guide that cannot be exported: of shards, for example
+        reason = str(error)
+    log.info("there is no %s: %s; Fit.to_inference_data makes one", WINNER, reason)
 
 
 def _verdict(result: SweepResult, frame: pd.DataFrame) -> Verdict | None:

@@ -16,9 +16,10 @@ from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.sweep_files import MODEL_PREFIX
 from vi_dist.sweep.configuration import Choice
 from vi_dist.vi.guides.family import Family
-from vi_dist.vi.sampling import draw_flat
 
 if TYPE_CHECKING:
+    from arviz import InferenceData
+
     from vi_dist.vi.variational_world import VariationalWorld
 
 
@@ -63,16 +64,45 @@ class Fit:
     params: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     prepared: PreparedModel | None = field(default=None, repr=False, compare=False)
 
-    def sample(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+    def sample(self, n: int, seed: int = 0, resample: bool = False) -> dict[str, Tensor]:
         """n draws `(n, *shape)` of every query, functionals included, in the model's own space, by its name.
 
-        Draw k depends on `seed` and k only. Raises `ValueError` for a fit that has no params, or no model to run.
+        Draw k depends on `seed` and k only. With `resample` the draws are n of max(4n, 4096) draws of the guide, chosen
+        by their Pareto-smoothed importance weights (Vehtari et al., arXiv 1507.02646): nearer to the posterior where
+        k-hat is small, and some of them equal, since they are taken with replacement (without it, a quarter of all
+        draws would lean towards the guide). They are chosen by strata, which varies less than by chance (Douc and
+        Cappé, arXiv cs/0507025), and all n depend on `seed` and n. A k-hat above its threshold is warned about.
+
+        Raises `ValueError` for a fit that has no params, or no model to run; with `resample` also for a guide without
+        density, and for a fit of several shards.
         """
-        if n < 1:
-            raise ValueError(f"{n} draws were asked for; at least 1 is needed")
-        leaves, flat = self.leaves(), self.model_params()
-        rows = draw_flat(self.guide(), leaves, flat, n, seed)
+        from vi_dist.api.draws import drawn_rows
+
+        rows = drawn_rows(self, n, seed, resample)
         return self.ready().constrain(rows)
+
+    def predict(self, n: int, seed: int = 0, resample: bool = False) -> dict[str, Tensor]:
+        """n posterior predictive draws `(n, *shape)` of every observed variable, by its name, shaped as observed.
+
+        Draw k is one replication of the data at draw k of `sample` with the same arguments; the model runs n times.
+        What the model computes from observed variables it computes from the replicated ones; what it reads from its
+        data stays. Torch's global generators are left alone. Raises `ValueError` as `sample` does, and for a fit of
+        several shards; `ModelError` for a distribution that cannot be drawn from.
+        """
+        from vi_dist.api.draws import drawn_rows, predicted
+
+        return predicted(self, drawn_rows(self, n, seed, resample), seed)
+
+    def to_inference_data(self, n: int = 1000, seed: int = 0, resample: bool = False) -> InferenceData:
+        """ArviZ's `InferenceData` of `sample`, `predict` and the observations, for its plots and tables.
+
+        Groups `posterior` and `posterior_predictive` (one chain of n draws) and `observed_data`; the posterior's attrs
+        hold elbo, elbo_se, iw_elbo, khat, guide, configuration and key. ArviZ's r_hat and ess are about Markov chains
+        and say nothing of a guide. Raises as `predict` does.
+        """
+        from vi_dist.api.inference_data import inference_data
+
+        return inference_data(self, n, seed, resample)
 
     def world(self) -> VariationalWorld:
         """A world of the model whose latents take their values from this guide, drawn anew in each world."""

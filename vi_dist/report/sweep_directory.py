@@ -14,7 +14,7 @@ from vi_dist.report.rungs import rung_table
 SPEC, PLAN, LEADERBOARD, CURVES = "spec.resolved.yaml", "plan.json", "leaderboard.parquet", "curves.parquet"
 SUMMARY, GUIDES, STATES, SPOOL = "summary.json", "guides", "states", "spool"
 RUNGS = "rungs.parquet"
-FITS, REPORT = "fits", "report.html"
+FITS, REPORT, WINNER = "fits", "report.html", "winner.nc"
 
 
 @dataclass(frozen=True)

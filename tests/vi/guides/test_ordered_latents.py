@@ -44,6 +44,6 @@ def test_ordered_latents_are_traced_fitted_and_drawn(
     assert bool(positive_ordered.check(drawn["waits"]).all())
     expected = torch.tensor([-1.0, 0.5, 2.0], dtype=F64)
     torch.testing.assert_close(drawn["places"].mean(0), expected, rtol=0, atol=0.05)
-    torch.testing.assert_close(drawn["places"].std(0), torch.full((3,), 0.1, dtype=F64), rtol=0.15, atol=0)
+    torch.testing.assert_close(drawn["places"].std(0), torch.full((3,), 0.1, dtype=F64), rtol=0.2, atol=0)
     # The smaller of two Exponential(1) waits is Exponential(2).
     assert abs(float(drawn["waits"][:, 0].mean()) - 0.5) < 0.15

@@ -1,0 +1,94 @@
+"""Draws from a fit, as rows of coordinates: as its guide makes them, or resampled by importance; and predictions."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.evaluation.importance import weighted_rows
+from vi_dist.evaluation.pareto import khat_threshold, pareto_khat, smoothed_weights
+from vi_dist.vi.context import model_context
+from vi_dist.vi.predictive import replicate
+from vi_dist.vi.sampling import draw_flat
+
+if TYPE_CHECKING:
+    from vi_dist.api.fit import Fit
+
+# Weighted draws behind n resampled ones: so many for each, and never fewer than an evaluation has.
+_RATIO, _FEWEST = 4, 4096
+
+
+def drawn_rows(fit: Fit, n: int, seed: int, resample: bool) -> Tensor:
+    """n draws `(n, D)` of the guide's coordinates, followed by the model's params; see `Fit.sample`."""
+    if n < 1:
+        raise ValueError(f"{n} draws were asked for; at least 1 is needed")
+    if resample:
+        return _resampled(fit, n, seed)
+    return draw_flat(fit.guide(), fit.leaves(), fit.model_params(), n, seed)
+
+
+def predicted(fit: Fit, rows: Tensor, seed: int) -> dict[str, Tensor]:
+    """Replications of the observed variables at rows `(n, D)`; see `Fit.predict`."""
+    prepared = fit.ready()
+    _needs_all_rows(fit, "the observed rows of other shards are not here")
+    with model_context(prepared.dtype, prepared.device):
+        return replicate(prepared.model, prepared.layout, rows, seed)
+
+
+def _resampled(fit: Fit, n: int, seed: int) -> Tensor:
+    """n of max(4n, 4096) draws, by stratified resampling with the Pareto-smoothed weights; see `Fit.sample`."""
+    prepared, guide = fit.ready(), fit.guide()
+    if not guide.has_density:
+        raise ValueError(
+            f"{fit.name} cannot be resampled: a guide of {fit.guide_name} has no density, hence no importance "
+            "weights; call sample without resample, or fit another guide"
+        )
+    _needs_all_rows(fit, "weights need the density of all rows")
+    precise = PreparedModel(prepared.setup, torch.float64, prepared.device)
+    count = max(_RATIO * n, _FEWEST)
+    rows, log_weights = weighted_rows(
+        precise.joint().value, guide, fit.leaves(), fit.model_params(), count, seed
+    )
+    # A draw without a density under the model has no weight.
+    logs = np.nan_to_num(log_weights.cpu().numpy(), nan=-np.inf, posinf=-np.inf)
+    finite = np.isfinite(logs)
+    if not finite.any():
+        raise ValueError(
+            f"{fit.name} cannot be resampled: none of {count} draws has a density under the model"
+        )
+    _warn(fit.name, pareto_khat(logs[finite]), count)
+    chosen = _stratified(torch.from_numpy(smoothed_weights(logs)), n, seed)
+    return rows[chosen.to(rows.device)].to(prepared.dtype)
+
+
+def _stratified(weights: Tensor, n: int, seed: int) -> Tensor:
+    """Places `(n,)` of draws: one uniform number in each n-th of the weights' sum (Douc and Cappé 2005)."""
+    uniforms = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    heights = (torch.arange(n) + uniforms) / n
+    return torch.searchsorted(weights.cumsum(0), heights).clamp_max(len(weights) - 1)
+
+
+def _warn(name: str, khat: float, count: int) -> None:
+    threshold = khat_threshold(count)
+    if not khat <= threshold:
+        warnings.warn(
+            f"k-hat of the importance weights of {name} is {khat:.2f}, above {threshold:.2f}: resampled draws may "
+            "miss mass of the posterior too; read SweepResult.verdict(), or fit a richer guide",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def _needs_all_rows(fit: Fit, why: str) -> None:
+    """Refuse a fit of shards, of which only one is in this process. Raises `ValueError`."""
+    prepared = fit.ready()
+    shards = prepared.setup.shards
+    if shards is not None and (shards.count > 1 or prepared.layout.local):
+        raise ValueError(
+            f"{fit.name} is a fit of {shards.count} shards, and {why}; sample(n) draws what all shards share"
+        )
