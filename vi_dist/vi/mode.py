@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from vi_dist.vi.guides.family import fixed_normals
-from vi_dist.vi.guides.laplace import Curvature, curvature, line_search, newton
+from vi_dist.vi.guides.laplace import Curvature, climb, curvature, newton
 from vi_dist.vi.trace import JointProgram
 
 log = logging.getLogger(__name__)
 
-# Newton steps at most, and the gain in log joint, relative to it, that ends them.
-_STEPS, _GAIN = 60, 1e-12
+# Newton steps at most.
+_STEPS = 60
 # Points to start from, and how many numbers their Hessians may hold together.
 _STARTS, _NUMBERS = 8, 1 << 18
 # A mode has been reached where the next Newton step is so short, in standard deviations, and every curvature, relative
@@ -57,13 +57,7 @@ def find_mode(joint: JointProgram, start: Tensor, size: int) -> Mode | None:
     away = fixed_normals("mode", (starts, size), start)
     away[0] = 0
     loc, params = start[:size] + away, start[size:].expand(starts, -1)
-    for _ in range(_STEPS):
-        value, gradient, hessian = curvature(joint, loc, params)
-        step, _ = newton(gradient, hessian)
-        moved, gain = line_search(joint, loc, params, value, step)
-        loc = torch.where(gain[:, None] > 0, moved, loc)
-        if not bool((gain > _GAIN * (1 + value.abs())).any()):
-            break
+    loc = climb(joint, loc, params, _STEPS)
     value, gradient, hessian = curvature(joint, loc, params)
     step, found = newton(gradient, hessian)
     reached = _reached(value, gradient, step, hessian, found)

@@ -83,13 +83,7 @@ class Laplace(Family):
         self, leaves: Leaves, model_params: Tensor, joint: JointProgram
     ) -> tuple[dict[str, Tensor], list[str]]:
         loc, params = leaves["loc"].to(model_params.dtype), model_params.detach()
-        for _ in range(_POLISH):
-            value, gradient, hessian = curvature(joint, loc, params)
-            step, _ = newton(gradient, hessian)
-            moved, gain = line_search(joint, loc, params, value, step)
-            loc = torch.where(gain[:, None] > 0, moved, loc)
-            if not bool((gain > _GAIN * (1 + value.abs())).any()):
-                break
+        loc = climb(joint, loc, params, _POLISH)
         value, gradient, hessian = curvature(joint, loc, params)
         step, found = newton(gradient, hessian)
         left = (gradient * step).sum(-1).clamp_min(0).sqrt()
@@ -149,6 +143,18 @@ class Curvature:
         upper = torch.linalg.qr(root).R
         lower = (upper * upper.diagonal(dim1=-2, dim2=-1).sign()[..., None]).transpose(-1, -2)
         return self.units[..., None] * lower
+
+
+def climb(joint: JointProgram, loc: Tensor, params: Tensor, steps: int) -> Tensor:
+    """Up to `steps` damped Newton steps from every loc `(C, d)`, until none gains anything."""
+    for _ in range(steps):
+        value, gradient, hessian = curvature(joint, loc, params)
+        step, _ = newton(gradient, hessian)
+        moved, gain = line_search(joint, loc, params, value, step)
+        loc = torch.where(gain[:, None] > 0, moved, loc)
+        if not bool((gain > _GAIN * (1 + value.abs())).any()):
+            break
+    return loc
 
 
 def newton(gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Curvature]:
