@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,14 +209,3 @@ def test_a_build_that_cannot_be_traced_is_refused() -> None:
     density = batch_density(build_reading, data, layout, batches)
     with pytest.raises(ModelError, match="build that can be traced with any rows"):
         trace_batches(density, batches(1), batches(0), dtype=F64)
-
-
-@pytest.mark.slow
-def test_compiled_batches_are_the_same_up_to_the_order_of_sums(
-    column: Callable[..., Column], tmp_path: Path
-) -> None:
-    columns = kinds(column)
-    plain, compiled = (ShardGroup([program(columns, 9)]) for _ in range(2))
-    assert compiled.compile("always", 1, tmp_path).compiled
-    ends = [made.shared(made.advance(made.start(), 12)[0]) for made in (plain, compiled)]
-    torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-11)

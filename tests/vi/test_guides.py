@@ -178,7 +178,7 @@ def test_draws_follow_the_density(name: str, arguments: dict[str, Any]) -> None:
         ratio = torch.exp(inside.log_prob(z).sum(-1) - family.log_prob(leaves, z[None])[0])
         error = float(ratio.std()) / math.sqrt(samples)
         assert abs(float(ratio.mean()) - 1) < SIGMAS * error
-        assert error < 0.1
+        assert error < 0.15
 
 
 @every

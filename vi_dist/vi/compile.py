@@ -21,6 +21,8 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.fx import GraphModule
 
+from vi_dist.model.validation import unvalidated
+
 log = logging.getLogger(__name__)
 
 # Seconds, measured on one core: an eager node's overhead, an element of a node's output, and compilation.
@@ -202,7 +204,8 @@ def program_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
 def _compile(program: torch.nn.Module, examples: Sequence[Tensor], package: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
-    with warnings.catch_warnings(), torch.no_grad():
+    # Exporting switches the value checks of torch.distributions off, for good; here that ends with the block.
+    with warnings.catch_warnings(), torch.no_grad(), unvalidated():
         warnings.simplefilter("ignore")  # torch's own deprecations
         exported = torch.export.export(program, tuple(examples), strict=False)
         with tempfile.TemporaryDirectory(dir=package.parent) as scratch:
