@@ -13,9 +13,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from vi_dist import Experiment, Model, SpecError, SweepResult
+from vi_dist.api.planning import plan_sweep
+from vi_dist.api.sweeping import started
+from vi_dist.cluster.build_source import BuildSource
 from vi_dist.report.sweep_directory import read_summary
 from vi_dist.sweep.configuration import Choice
-from vi_dist.sweep.spec import load_spec
+from vi_dist.sweep.spec import load_spec, make_spec
 
 COLUMNS = """rank key name guide divergence estimator optimizer learning_rate num_samples seed steps status reason elbo
 elbo_se iw_elbo khat seconds run_id""".split()  # noqa: SIM905 - as the contract writes them
@@ -202,3 +205,11 @@ def test_the_verdict_is_on_the_winners_run_on_the_sweeps_and_on_disk(
         assert tags["vi.verdict.reason"] == found.sentence
     assert "vi.verdict" not in client.get_run(frame["run_id"][1]).data.tags
     assert read_summary(result.directory).verdict == found.sentence
+
+
+def test_a_password_in_the_tracking_uri_is_told_to_nobody(toy_build: Callable[..., Model]) -> None:
+    spec = make_spec(
+        {"name": "toy", "space": {"seed": [0]}, "tracking_uri": "http://ada:secret@tracking:5000"}
+    )
+    planned = plan_sweep(BuildSource(function=toy_build), {"y": [1.0, 2.0]}, spec)
+    assert started(planned, "toy 1").params["tracking_uri"] == "http://tracking:5000"

@@ -28,7 +28,7 @@ from vi_dist.cluster.time_limits import TimeLimits
 from vi_dist.cluster.timings import Timings
 from vi_dist.errors import SpecError
 from vi_dist.sweep.spec import SweepSpec
-from vi_dist.tracking.environment import default_tracking_uri
+from vi_dist.tracking.environment import default_tracking_uri, without_credentials
 from vi_dist.tracking.provenance import source_tags
 from vi_dist.tracking.records import SweepEnded, SweepStarted
 from vi_dist.tracking.tracker import Tracker
@@ -63,7 +63,7 @@ def run_sweep(
         recorder = Recorder(tracker, planned.keys, timings, spec.configurations or 0, planned.objective)
         with timings.tracked():
             tracker.start()
-        recorder.write(_started(planned, files.directory.name))
+        recorder.write(started(planned, files.directory.name))
         with _closing(recorder), _published(files.directory, spec.output_dir):
             return _run(planned, executor, files, recorder, progress, objective)
     finally:
@@ -146,10 +146,12 @@ def placed(setup: Setup, spec: SweepSpec, directory: Path) -> Setup:
     return replace(setup, shards=replace(setup.shards, directory=spec.checkpoint_dir or str(directory)))
 
 
-def _started(planned: PlannedSweep, name: str) -> SweepStarted:
+def started(planned: PlannedSweep, name: str) -> SweepStarted:
     """The sweep's first record."""
     spec = planned.spec
     params = flattened({key: value for key, value in spec.to_dict().items() if key != "name"})
+    if "tracking_uri" in params:
+        params["tracking_uri"] = without_credentials(params["tracking_uri"])
     source = spec.source.path or planned.setup.build.file
     tags = {**source_tags(source), "vi.configurations": len(planned.keys), "vi.packs": len(planned.packs)}
     return SweepStarted(

@@ -72,10 +72,12 @@ def without_credentials(tracking_uri: str) -> str:
 
     >>> without_credentials("https://ada:secret@head:5000/"), without_credentials("sqlite:////a.db")
     ('https://head:5000', 'sqlite:////a.db')
+    >>> without_credentials("postgresql://ada:secret@head/mlflow")
+    'postgresql://head/mlflow'
     """
-    if not is_served(tracking_uri):
-        return tracking_uri
     parts = urlsplit(tracking_uri)
+    if not parts.netloc:
+        return tracking_uri
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
