@@ -42,7 +42,7 @@ trial: $(STAMP)
 	cd $(ROOT) && $(VENV)/bin/python -W ignore -m benchmarks.trial
 
 test: $(STAMP)
-	cd $(ROOT) && $(VENV)/bin/python -m pytest
+	cd $(ROOT) && $(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 
 lint: $(STAMP)
 	cd $(ROOT) && $(VENV)/bin/ruff check .
