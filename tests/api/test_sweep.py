@@ -109,7 +109,8 @@ def test_the_directory_holds_what_the_contract_names(result: SweepResult, frame:
     for key in frame.loc[frame["status"] == "finished", "key"]:
         assert (result.directory / "guides" / f"{key}.safetensors").is_file()
     assert (result.directory / "spool").is_dir()
-    assert not list((result.directory / "states").iterdir()), "states of packs that ended are not needed"
+    assert not (result.directory / "journal").exists(), "what a sweep that is over goes on from"
+    assert not list((result.directory / "packs").iterdir()), "its curves are in one table"
 
 
 def test_a_result_is_found_again_in_its_directory(

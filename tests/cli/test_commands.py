@@ -192,7 +192,7 @@ def test_a_killed_sweep_keeps_what_had_finished_and_sync_closes_its_runs(
     half_done.wait()
     sweep = find_sweep(folder / "vi-dist-out")
     assert read_leaderboard(sweep)["status"].tolist() == ["finished"]
-    assert list((sweep / "states").glob("*.safetensors")), "the state to go on from"
+    assert list((sweep / "journal").glob("*.state")), "the state to go on from"
     assert vi_dist("sync", "vi-dist-out").exit_code == 0
     client = MlflowClient(f"sqlite:///{folder / 'vi-dist-out' / 'mlflow.db'}")
     (experiment,) = [found for found in client.search_experiments() if found.name == "toy"]

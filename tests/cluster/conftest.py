@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def configuration() -> Callable[..., Configuration]:
 class Scrambled(Executor):
     """Several workers in this process, whose results come in an order of chance, or not at all."""
 
-    concurrent: ClassVar[bool] = False
+    concurrent = False
 
     def __init__(self, workers: int, seed: int, losses: int = 0) -> None:
         self.workers, self.random, self.losses = workers, random.Random(seed), losses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vi_dist.cluster.build_source import Build, BuildSource
@@ -191,6 +192,43 @@ class Experiment:
 
         return run_sweep(
             self._build, self._data, spec, progress=progress, timings=timings, objective=function
+        )
+
+    def resume(
+        self,
+        directory: str | PathLike[str],
+        *,
+        executor: str | None = None,
+        address: str | None = None,
+        objective: Objective | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> SweepResult:
+        """Go on with a sweep of this experiment that died or was interrupted; the result is the undisturbed one's.
+
+        Args:
+            directory: the sweep's own, or an output directory: its newest.
+            executor, address: where it goes on, if not where it began.
+            objective: the function that ranks, if the sweep had one.
+
+        Raises `SpecError` if the sweep is over, is still under way, or was of another model or other data.
+        """
+        timings = Timings()
+        from vi_dist.api.resuming import find_unfinished
+        from vi_dist.api.sweeping import run_sweep
+        from vi_dist.report.sweep_directory import SPEC
+
+        found = find_unfinished(Path(directory))
+        given = {"executor": executor, "address": address}
+        changes = {name: value for name, value in given.items() if value is not None}
+        spec = load_spec(found / SPEC, changes, needs_model=False)
+        return run_sweep(
+            self._build,
+            self._data,
+            spec,
+            progress=progress,
+            timings=timings,
+            objective=objective,
+            resumed=found,
         )
 
     def _sweep_spec(self, given: Mapping[str, Any]) -> SweepSpec:

@@ -12,6 +12,7 @@ from vi_dist.api.course import open_course
 from vi_dist.api.finishing import finish
 from vi_dist.api.objective import Objective, scoring
 from vi_dist.api.planning import PlannedSweep, plan_sweep
+from vi_dist.api.resuming import check_same
 from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.driver import Driver
@@ -19,6 +20,7 @@ from vi_dist.cluster.executor import Executor
 from vi_dist.cluster.fault import one_line
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.interrupts import Interrupts
+from vi_dist.cluster.journal import Journal
 from vi_dist.cluster.progress import ProgressCallback
 from vi_dist.cluster.recorder import Recorder, flattened
 from vi_dist.cluster.remote_output import is_remote, local_output, publish
@@ -31,6 +33,8 @@ from vi_dist.sweep.spec import SweepSpec
 from vi_dist.tracking.environment import default_tracking_uri, without_credentials
 from vi_dist.tracking.provenance import source_tags
 from vi_dist.tracking.records import SweepEnded, SweepStarted
+from vi_dist.tracking.state import State
+from vi_dist.tracking.sync import stored_uri
 from vi_dist.tracking.tracker import Tracker
 
 
@@ -42,8 +46,12 @@ def run_sweep(
     progress: ProgressCallback | None = None,
     timings: Timings | None = None,
     objective: Objective | None = None,
+    resumed: Path | None = None,
 ) -> SweepResult:
-    """Run a sweep; see `Experiment.sweep`. `objective` is the callable that the spec speaks of."""
+    """Run a sweep; see `Experiment.sweep`. `objective` is the callable that the spec speaks of.
+
+    `resumed` is the directory of a sweep that died or was interrupted, which goes on where it stood.
+    """
     if (spec.objective == "callable") != (objective is not None):
         reason = (
             "a callable is a function of a fit, which only Python can give: Experiment.sweep(objective=f)"
@@ -54,18 +62,24 @@ def run_sweep(
     executor.prepare()
     try:
         planned = plan_sweep(build, data, spec)
-        output = local_output(spec.output_dir)
-        files = SweepFiles.create(output, spec.name, planned.keys, planned.objective)
+        if resumed is None:
+            output = local_output(spec.output_dir)
+            files = SweepFiles.create(output, spec.name, planned.keys, planned.objective)
+            # What is copied elsewhere takes its database along.
+            store = files.directory if is_remote(spec.output_dir) else output
+            tracker = Tracker(files.spool, spec.tracking_uri or default_tracking_uri(store))
+        else:
+            check_same(planned, resumed)
+            files = SweepFiles(resumed, planned.keys, planned.objective)
+            tracker = Tracker(files.spool, stored_uri(files.spool))
+        journal = Journal(executor, files.journal)
         files.write_plan(planned.configurations, planned.packs, spec.to_yaml())
-        # What is copied elsewhere takes its database along.
-        store = files.directory if is_remote(spec.output_dir) else output
-        tracker = Tracker(files.spool, spec.tracking_uri or default_tracking_uri(store))
         recorder = Recorder(tracker, planned.keys, timings, spec.configurations or 0, planned.objective)
         with timings.tracked():
             tracker.start()
-        recorder.write(started(planned, files.directory.name))
+        recorder.write(started(planned, files.directory.name, State.load(files.spool).sweep))
         with _closing(recorder), _published(files.directory, spec.output_dir):
-            return _run(planned, executor, files, recorder, progress, objective)
+            return _run(planned, journal, files, recorder, progress, objective)
     finally:
         executor.close()
 
@@ -106,7 +120,7 @@ def make_executor(spec: SweepSpec) -> Executor:
 
 def _run(
     planned: PlannedSweep,
-    executor: Executor,
+    journal: Journal,
     files: SweepFiles,
     recorder: Recorder,
     progress: ProgressCallback | None,
@@ -123,7 +137,7 @@ def _run(
         driver = Driver(
             course.first,
             setup,
-            executor,
+            journal,
             observers,
             timings=recorder.timings,
             interrupts=interrupts,
@@ -136,6 +150,8 @@ def _run(
         )
         driver.run()
         finish(result, files, recorder, interrupts)
+    if not result.interrupted:
+        journal.forget()
     return result
 
 
@@ -146,8 +162,8 @@ def placed(setup: Setup, spec: SweepSpec, directory: Path) -> Setup:
     return replace(setup, shards=replace(setup.shards, directory=spec.checkpoint_dir or str(directory)))
 
 
-def started(planned: PlannedSweep, name: str) -> SweepStarted:
-    """The sweep's first record."""
+def started(planned: PlannedSweep, name: str, sweep: str = "") -> SweepStarted:
+    """The sweep's first record; `sweep` is its id if it has one already."""
     spec = planned.spec
     params = flattened({key: value for key, value in spec.to_dict().items() if key != "name"})
     if "tracking_uri" in params:
@@ -155,5 +171,5 @@ def started(planned: PlannedSweep, name: str) -> SweepStarted:
     source = spec.source.path or planned.setup.build.file
     tags = {**source_tags(source), "vi.configurations": len(planned.keys), "vi.packs": len(planned.packs)}
     return SweepStarted(
-        uuid.uuid4().hex, spec.name, name, params, {**tags, "vi.data": planned.checked.data_digest}
+        sweep or uuid.uuid4().hex, spec.name, name, params, {**tags, "vi.data": planned.checked.data_digest}
     )

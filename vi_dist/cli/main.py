@@ -40,6 +40,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a key, e.g. space.seed=[0,1]; repeatable."),
 ]
+Executor = Annotated[ExecutorName | None, typer.Option(help="Where packs run.")]
+Address = Annotated[str | None, typer.Option(help="Of a running Ray cluster; without it a local one starts.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; default: a database in the output folder.")]
 OutputDir = Annotated[
     str | None,
@@ -66,10 +68,8 @@ Directory = Annotated[
 def sweep(
     spec: SpecFile,
     overrides: Overrides = None,
-    executor: Annotated[ExecutorName | None, typer.Option(help="Where packs run.")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster; without it a local one starts.")
-    ] = None,
+    executor: Executor = None,
+    address: Address = None,
     tracking_uri: TrackingUri = None,
     output_dir: OutputDir = None,
     dry_run: Annotated[
@@ -88,6 +88,22 @@ def sweep(
         "output_dir": _absolute(output_dir),
     }
     run(spec, overrides or [], chosen, dry_run=dry_run, as_json=as_json, debug=debug)
+
+
+@app.command()
+@guarded
+def resume(
+    directory: Directory,
+    executor: Executor = None,
+    address: Address = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Go on with a sweep that died or was interrupted; the result is that of the undisturbed one."""
+    from vi_dist.cli.sweep import resume as go_on
+
+    chosen = {"executor": None if executor is None else executor.value, "address": address}
+    go_on(directory, chosen, as_json=as_json, debug=debug)
 
 
 @app.command()

@@ -43,17 +43,33 @@ def sweep(
     _run(spec, as_json)
 
 
-def _run(spec: SweepSpec, as_json: bool) -> None:
+def resume(directory: Path, chosen: Mapping[str, Any], *, as_json: bool, debug: bool) -> None:
+    """Go on with a sweep that died or was interrupted; exits as `sweep` does."""
+    _log_to_stderr(debug)
+    from vi_dist.api.resuming import find_unfinished
+    from vi_dist.report.sweep_directory import SPEC
+
+    found = find_unfinished(directory)
+    changes = {name: value for name, value in chosen.items() if value is not None}
+    _run(load_spec(found / SPEC, changes), as_json, found)
+
+
+def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
     from vi_dist.cli.progress import ProgressLine
 
-    say(f"{spec.name}: starting")
+    say(f"{spec.name}: starting" if resumed is None else f"{spec.name}: going on in {resumed}")
     with ProgressLine() as line:
         from vi_dist.api.sweeping import run_sweep
         from vi_dist.cluster.build_source import BuildSource
         from vi_dist.cluster.timings import Timings
 
         result = run_sweep(
-            BuildSource(path=spec.model or ""), spec.data, spec, progress=line, timings=Timings(began=STARTED)
+            BuildSource(path=spec.model or ""),
+            spec.data,
+            spec,
+            progress=line,
+            timings=Timings(began=STARTED),
+            resumed=resumed,
         )
     from vi_dist.report.leaderboard import best
 
@@ -61,6 +77,7 @@ def _run(spec: SweepSpec, as_json: bool) -> None:
     _tell(result)
     _print(result, frame, as_json)
     if result.interrupted:
+        say(f"vi-dist resume {result.directory}  goes on")
         raise typer.Exit(INTERRUPTED)
     if best(frame) is None:
         raise typer.Exit(FAILED)

@@ -163,23 +163,26 @@ class Driver:
         except WorkerError as fault:
             self._fail(run, fault)
         else:
-            self._take(worker, run, result)
+            self._take(worker, run, result, fresh=not self.executor.recalled(handle))
         if more:
             self._feed(worker, run)
 
-    def _take(self, worker: int, run: PackRun | None, result: Place | Chunk | Evaluated) -> None:
+    def _take(
+        self, worker: int, run: PackRun | None, result: Place | Chunk | Evaluated, *, fresh: bool
+    ) -> None:
         if isinstance(result, Place):
             self._places[worker] = result
             return
         assert run is not None
         if isinstance(result, Chunk):
             self._tell_kind(result.kind)
-            self.timings.stepped(worker, result.seconds, result.preparing)
+            if fresh:
+                self.timings.stepped(worker, result.seconds, result.preparing)
             run.add(result, self.chunk_seconds)
             for observer in self.observers:
                 observer.chunk_done(run, result)
         else:
-            self.timings.evaluation += result.seconds
+            self.timings.evaluation += result.seconds if fresh else 0.0
             run.finish(result)
             if self._score is not None:
                 run.score(self._score)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from vi_dist.cluster.setup import Setup
 
@@ -29,7 +29,7 @@ class Executor(ABC):
         concurrent: whether calls are under way once submitted, rather than when they are waited for.
     """
 
-    concurrent: ClassVar[bool] = True
+    concurrent: bool = True
 
     def prepare(self) -> None:
         """Begin what takes time and needs no model, and return at once."""
@@ -50,6 +50,10 @@ class Executor(ABC):
     @abstractmethod
     def result(self, handle: Handle) -> Any:
         """The result of a call that is done. Raises `WorkerLost` or `WorkerError`."""
+
+    def recalled(self, handle: Handle) -> bool:
+        """Whether a call's result was known from an earlier process, so that it took none of this one's time."""
+        return False
 
     @abstractmethod
     def replace(self, worker: int) -> None:

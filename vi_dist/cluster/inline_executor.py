@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError
 from vi_dist.cluster.setup import Setup
@@ -35,7 +35,7 @@ class InlineExecutor(Executor):
         raises: let an exception of a pack through as it is, instead of reporting the pack as failed.
     """
 
-    concurrent: ClassVar[bool] = False
+    concurrent = False
 
     def __init__(self, device: str = "cpu", raises: bool = False) -> None:
         self.device, self.raises = device, raises

@@ -89,19 +89,21 @@ class Recorder(Observer):
 
     def pack_ended(self, run: PackRun) -> None:
         assert run.outcomes is not None
+        # Not now: a resumed sweep tells of its first packs again, and MLflow takes an equal point for the same.
+        stamp = now_ms() if run.last is None else run.last.ended_ms
         for member, outcome in zip(run.members, run.outcomes, strict=True):
             value = outcome.value(self._objective)
             if run.task.pause is not None and not math.isnan(value):
-                point = (f"rung/{self._objective}", outcome.steps, value, now_ms())
+                point = (f"rung/{self._objective}", outcome.steps, value, stamp)
                 self.write(Metrics(self.keys[member], [point]))
             if not outcome.over:
                 continue
             if member in self._started:
-                self.write(_ended(self.keys[member], outcome, run))
+                self.write(_ended(self.keys[member], outcome, run, stamp))
             self._done += 1
             if outcome.status == "finished" and value > self._best:
                 self._best = value
-                self.write(Metrics(None, [(f"best/{self._objective}", self._done, value, now_ms())]))
+                self.write(Metrics(None, [(f"best/{self._objective}", self._done, value, stamp)]))
 
     def _kept_steps(self, steps: int, first: int, last: int) -> list[int]:
         """The steps from first to last whose values MLflow gets."""
@@ -150,7 +152,7 @@ def _arguments(prefix: str, choice: Choice) -> dict[str, Any]:
     return {f"{prefix}.{name}": value for name, value in choice.arguments}
 
 
-def _ended(key: str, outcome: Outcome, run: PackRun) -> RunEnded:
+def _ended(key: str, outcome: Outcome, run: PackRun, stamp: int) -> RunEnded:
     metrics = {
         "final/elbo": outcome.elbo,
         "final/elbo_se": outcome.elbo_se,
@@ -174,4 +176,4 @@ def _ended(key: str, outcome: Outcome, run: PackRun) -> RunEnded:
             "vi.step": "compiled" if kind.compiled else kind.mode,
             "vi.step.reason": kind.reason or kind.decision,
         }
-    return RunEnded(key, outcome.status, outcome.reason, defined, tags)  # type: ignore[arg-type]
+    return RunEnded(key, outcome.status, outcome.reason, defined, tags, stamp)  # type: ignore[arg-type]

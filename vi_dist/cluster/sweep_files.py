@@ -22,18 +22,19 @@ from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.rows import row_of
 from vi_dist.cluster.task import CURVES as METRICS
-from vi_dist.cluster.task import Array, Chunk
+from vi_dist.cluster.task import Array
 from vi_dist.report.leaderboard import leaderboard
 from vi_dist.report.rungs import rung_table
 from vi_dist.report.sweep_directory import (
     CURVES,
     GUIDES,
+    JOURNAL,
     LEADERBOARD,
+    PACKS,
     PLAN,
     RUNGS,
     SPEC,
     SPOOL,
-    STATES,
     SUMMARY,
     Summary,
 )
@@ -57,17 +58,21 @@ class SweepFiles(Observer):
     def __init__(self, directory: Path, keys: Sequence[str], objective: str = "elbo") -> None:
         self.directory, self.keys, self._objective = directory, list(keys), objective
         self._rows: dict[int, dict[str, Any]] = {}
-        self._left: list[Path] = []
         self._work = [0, 0]
         self._plan: dict[str, Any] = {}
         self._rungs: list[dict[str, Any]] = []
-        for folder in (GUIDES, STATES, SPOOL):
+        for folder in (GUIDES, PACKS, SPOOL):
             (directory / folder).mkdir(parents=True, exist_ok=True)
 
     @property
     def spool(self) -> Path:
         """Where the tracker keeps its records."""
         return self.directory / SPOOL
+
+    @property
+    def journal(self) -> Path:
+        """Where what workers answer is kept while the sweep is under way."""
+        return self.directory / JOURNAL
 
     @classmethod
     def create(cls, output_dir: Path, name: str, keys: Sequence[str], objective: str = "elbo") -> SweepFiles:
@@ -96,17 +101,8 @@ class SweepFiles(Observer):
         self._plan["packs"] += [pack.to_dict() for pack in packs]
         replace_file(self.directory / PLAN, json.dumps(self._plan, indent=1).encode())
 
-    def pack_started(self, run: PackRun) -> None:
-        """Keep the state that a pack takes over from others."""
-        if run.last is not None and not run.chunks:
-            replace_file(self._state(run), run.last.state)
-
-    def chunk_done(self, run: PackRun, chunk: Chunk) -> None:
-        """Keep the pack's state, from which it can go on."""
-        replace_file(self._state(run), chunk.state)
-
     def pack_ended(self, run: PackRun) -> None:
-        """Keep guides, curves and rows; once all of its configurations are over, a pack's state is needed no more."""
+        """Keep guides, curves and rows."""
         assert run.outcomes is not None
         members = zip(run.members, run.task.configurations, run.outcomes, strict=True)
         for member, configuration, outcome in members:
@@ -122,12 +118,8 @@ class SweepFiles(Observer):
         table = curve_table(
             dict(zip(keys, run.curves(), strict=True)), dict(zip(keys, run.first.tolist(), strict=True))
         )
-        replace_table(self._state(run).with_suffix(".curves.parquet"), table)
+        replace_table(self.directory / PACKS / f"{run.task.index}.parquet", table)
         self.write_leaderboard()
-        if not all(outcome.over for outcome in run.outcomes):
-            self._left.append(self._state(run))
-        elif all(outcome.status != "interrupted" for outcome in run.outcomes):
-            self._state(run).unlink(missing_ok=True)
 
     def _count(self, run: PackRun) -> None:
         """Count a pack's work: every one of its columns takes part in every step."""
@@ -168,8 +160,7 @@ class SweepFiles(Observer):
 
     def write_curves(self) -> Path:
         """Join the curves of all packs into one table."""
-        found = (self.directory / STATES).glob("*.curves.parquet")
-        parts = sorted(found, key=lambda part: int(part.name.split(".")[0]))
+        parts = sorted((self.directory / PACKS).glob("*.parquet"), key=lambda part: int(part.stem))
         draft = self.directory / f"{CURVES}.new"
         with pq.ParquetWriter(draft, curve_table({}).schema) as writer:
             for part in parts:
@@ -180,15 +171,10 @@ class SweepFiles(Observer):
         return self.directory / CURVES
 
     def write_summary(self, summary: Summary) -> None:
-        """Keep how the sweep went, and let go the states that packs left at a rung for others to go on from."""
+        """Keep how the sweep went."""
         taken, full = self._work
         summary = replace(summary, column_steps=(taken, full))
         replace_file(self.directory / SUMMARY, summary.to_json().encode())
-        for state in self._left:
-            state.unlink(missing_ok=True)
-
-    def _state(self, run: PackRun) -> Path:
-        return self.directory / STATES / f"{run.task.index}.safetensors"
 
 
 def joined_params(leaves: Mapping[str, Tensor], model_params: Mapping[str, Tensor]) -> dict[str, Tensor]:

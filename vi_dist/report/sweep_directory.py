@@ -12,7 +12,7 @@ from vi_dist.errors import SpecError
 from vi_dist.report.rungs import rung_table
 
 SPEC, PLAN, LEADERBOARD, CURVES = "spec.resolved.yaml", "plan.json", "leaderboard.parquet", "curves.parquet"
-SUMMARY, GUIDES, STATES, SPOOL = "summary.json", "guides", "states", "spool"
+SUMMARY, GUIDES, PACKS, SPOOL, JOURNAL = "summary.json", "guides", "packs", "spool", "journal"
 RUNGS = "rungs.parquet"
 FITS, REPORT, WINNER = "fits", "report.html", "winner.nc"
 
@@ -40,20 +40,20 @@ class Summary:
         return json.dumps(asdict(self), indent=1)
 
 
-def find_sweep(directory: Path) -> Path:
+def find_sweep(directory: Path, holding: str = LEADERBOARD) -> Path:
     """The sweep in a directory: the directory itself, or the newest sweep inside an output directory.
 
-    Raises `SpecError` if there is none.
+    Raises `SpecError` if there is none that holds that file.
     """
-    if (directory / LEADERBOARD).is_file():
+    if (directory / holding).is_file():
         return directory
-    found = [path.parent for path in directory.glob(f"*/{LEADERBOARD}")]
+    found = [path.parent for path in directory.glob(f"*/{holding}")]
     if not found:
         what = "there is no sweep here" if directory.is_dir() else "there is no such directory"
         raise SpecError(
             f"{what}; give the output directory of vi-dist sweep, or a sweep's own", path=directory
         )
-    return max(found, key=lambda path: (path / LEADERBOARD).stat().st_mtime)
+    return max(found, key=lambda path: (path / holding).stat().st_mtime)
 
 
 def read_leaderboard(directory: Path) -> pd.DataFrame:
