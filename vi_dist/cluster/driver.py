@@ -139,7 +139,8 @@ class Driver:
             self._receive(handle)
         if self.limits.over:
             self._drop_queue()
-        self._meter.tell("" if self._places else self.executor.missing())
+        traced = "" if self._kinds else "the step is being traced, and compiled if that pays"
+        self._meter.tell(traced if self._places else self.executor.missing())
 
     def _drop_queue(self) -> None:
         """The sweep's time is over: what has not begun never will, even if no worker is there to be told."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from vi_dist.vi.compile import Decision, compile_graph, decide
 from vi_dist.vi.graph import trace
@@ -126,17 +127,14 @@ class ShardGroup:
             return Decision(False, f"the model runs as a loop over samples: {self.programs[0].joint.reason}")
         self._prepare()
         decision = Decision(False, "")
-        for place, program in enumerate(self.programs):
-            own, rest = (
-                trace(program.own, *program.own_example()),
-                trace(program.rest, *program.rest_example()),
-            )
+        for place, (program, own) in enumerate(zip(self.programs, self._own, strict=True)):
+            assert isinstance(own, GraphModule), "a flat program"
+            rest = self._rest[place]
             decision = decide(mode, own, steps)
             if decision.compiled:
+                assert isinstance(rest, GraphModule), "a flat program"
                 self._own[place] = compile_graph(own, program.own_example(), cache)
                 self._rest[place] = compile_graph(rest, program.rest_example(), cache)
-            else:
-                self._own[place], self._rest[place] = own, rest
         return decision
 
     def _prepare(self) -> None:
