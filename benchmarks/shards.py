@@ -30,7 +30,7 @@ def measured(arguments: argparse.Namespace, rank: int) -> dict[str, float]:
     import torch
 
     from vi_dist.cluster.process_group import ProcessGroup
-    from vi_dist.vi.shards import total
+    from vi_dist.vi.summed_joint import total
 
     torch.set_num_threads(1)
     group = made_group(arguments, rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,23 @@ def test_actors_with_a_shard_each_give_the_fit_of_one_process(
     assert_close(there, here)
     written = list((tmp_path / "there" / "locals").rglob("*.parquet"))
     assert len(written) == 2 * count
+
+
+def test_actors_find_the_mode_of_all_rows_together(
+    local_ray: str, toy: Any, configuration: Configure, tmp_path: Path
+) -> None:
+    """A Laplace approximation, and a guide in whitened coordinates: sums of curvatures over a real group."""
+    fits = []
+    for count, executor in ((1, InlineExecutor()), (2, RayShardExecutor(cpus=0.5, max_actors=2))):
+        made = replace(setup(toy, count, tmp_path / str(count), "build"), shards=Sharding(count))
+        guides = ("laplace", {"full_rank": {"whiten": True}})
+        runs = [
+            PackRun(PackTask(place, 1, (configuration(guide=guide, dtype="float64"),)), (place,))
+            for place, guide in enumerate(guides)
+        ]
+        fits.append(run(runs, made, executor))
+    for there, here in zip(*reversed(fits), strict=True):
+        assert_close([there], [here])
 
 
 def test_a_shard_that_is_killed_costs_nothing_but_time(

@@ -1,8 +1,9 @@
-"""The tables that specs choose from, and the two rules between them."""
+"""The tables that specs choose from, and the rules between them."""
 
 from __future__ import annotations
 
 from vi_dist.cluster.columns import family
+from vi_dist.errors import SpecError
 from vi_dist.sweep.catalogue import AUTO, Catalogue
 from vi_dist.sweep.configuration import Choice, Configuration
 from vi_dist.vi.divergences import DIVERGENCES, Divergence
@@ -41,8 +42,20 @@ class _Check:
             model_params=self._layout is not None and bool(self._layout.params),
         )
         if self._layout is not None and configuration.guide not in self._fitting:
+            _check_local(configuration.guide, self._layout)
             family(configuration.guide, self._layout.noise)
             self._fitting.add(configuration.guide)
+
+
+def _check_local(guide: Choice, layout: Layout) -> None:
+    """Raise `SpecError` for a guide by the curvature of the log joint where some latents belong to rows."""
+    if layout.local and (guide.name == "laplace" or dict(guide.arguments).get("whiten")):
+        raise SpecError(
+            f"{guide} needs the curvature of the whole model, of which the latents of rows "
+            f"({', '.join(site.name for site in layout.local)}) are no part; take mean_field or full_rank as they are",
+            key="space.guide",
+            allowed=[name for name in GUIDES if name != "laplace"],
+        )
 
 
 def _resolve_estimator(guide: Choice, divergence: Choice, estimator: Choice) -> Choice:

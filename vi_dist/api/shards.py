@@ -11,7 +11,6 @@ from vi_dist.errors import SpecError
 from vi_dist.model.shard_rows import count_rows
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.spec import SweepSpec
-from vi_dist.vi.guides.table import GUIDES
 
 ROWS_PER_SHARD = 500_000
 """What ``shards: auto`` gives a shard at most."""
@@ -36,14 +35,6 @@ def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configur
     for key in ("halving", "holdout", "reference"):
         if getattr(spec, key) is not None:
             raise SpecError(f"{key} and shards do not go together; leave one of them out", key=key)
-    for configuration in configurations:
-        guide = configuration.guide
-        if guide.name == "laplace" or dict(guide.arguments).get("whiten"):
-            raise SpecError(
-                f"{guide} needs the curvature of the whole model, which no shard has; take mean_field or full_rank",
-                key="space.guide",
-                allowed=[name for name in GUIDES if name != "laplace"],
-            )
     if spec.batch_size is not None:
         _check_batches(spec, configurations)
     if setup.data is None:

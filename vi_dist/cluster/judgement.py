@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.task import Outcome
-from vi_dist.evaluation.evaluate import Evaluation, Evaluator
+from vi_dist.evaluation.evaluate import Evaluation
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.layout import Layout
+from vi_dist.vi.log_joint import LogJoint
 from vi_dist.vi.state import PackState
 from vi_dist.vi.step import MAX_STREAK
+
+Evaluate = Callable[[Mapping[str, Tensor], Tensor], Sequence[Evaluation]]
 
 _NOT_EVALUATED = Evaluation(math.nan, math.nan, math.nan, math.nan, 0)
 
@@ -26,15 +28,15 @@ class Judge:
     So an outcome depends neither on the neighbours in the pack nor on its width.
 
     Args:
-        prepared: the model in float64.
+        layout: the model's coordinates.
         family: the guide family that was trained.
-        samples: draws per evaluation.
+        joint: the model's log joint in float64, with the Jacobian if the family wants it.
+        evaluate: the evaluations of settled leaves and the model's params, each with an axis of configurations in front
+            (`Evaluator`).
     """
 
-    def __init__(self, prepared: PreparedModel, family: Family, samples: int) -> None:
-        self._layout, self._family = prepared.layout, family
-        self._joint = prepared.joint(family.jacobian)
-        self._evaluator = Evaluator(prepared.values, family.settled, samples)
+    def __init__(self, layout: Layout, family: Family, joint: LogJoint, evaluate: Evaluate) -> None:
+        self._layout, self._family, self._joint, self._evaluate = layout, family, joint, evaluate
 
     def __call__(
         self,
@@ -46,13 +48,14 @@ class Judge:
     ) -> Outcome:
         """The outcome of a configuration that has no step left, from its leaves and the model's params `(p,)`."""
         found, remark, kept = _NOT_EVALUATED, "", dict(leaves)
-        if bool(state.alive[row]) and bool(state.params[row].isfinite().all()):
+        finite = all(bool(one.isfinite().all()) for one in (*leaves.values(), params))
+        if bool(state.alive[row]) and finite:
             wide = {name: leaf[None].to(torch.float64) for name, leaf in leaves.items()}
             own = params[None].to(torch.float64)
             settled, (remark,) = self._family.settle(wide, own, self._joint)
-            found = self._evaluator(settled, own)[0]
+            found = self._evaluate(settled, own)[0]
             kept = {name: leaf[0].to(params.dtype) for name, leaf in settled.items()}
-        status, reason = judge(configuration, state, row, self._family.settled.has_density, found)
+        status, reason = judge(configuration, state, row, finite, self._family.settled.has_density, found)
         return Outcome(
             status=status,
             reason=f"{reason} {remark}".rstrip(),
@@ -68,13 +71,18 @@ class Judge:
 
 
 def judge(
-    configuration: Configuration, state: PackState, row: int, has_density: bool, found: Evaluation
+    configuration: Configuration,
+    state: PackState,
+    row: int,
+    finite: bool,
+    has_density: bool,
+    found: Evaluation,
 ) -> tuple[str, str]:
-    """Status and reason of a configuration that has no step left."""
+    """Status and reason of a configuration that has no step left, whose params are finite or not."""
     step, skipped = int(state.step[row]), int(state.skipped[row])
     if not bool(state.alive[row]):
         return "diverged", diverged_reason(step, configuration.steps)
-    if not bool(state.params[row].isfinite().all()):
+    if not finite:
         return "diverged", f"Diverged within {step} steps: its parameters are not finite."
     reason = f"Took all {step} steps."
     if skipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from vi_dist.cluster.task import PackTask, StepKind
 from vi_dist.sweep.plan import Program, program
 from vi_dist.vi.columns import padded
 from vi_dist.vi.compile import Decision, decide
+from vi_dist.vi.mode import Mode
 from vi_dist.vi.pack import PackProgram
 
 KEPT = 16
@@ -83,14 +85,16 @@ def make_program(
     device: torch.device,
     *,
     all_rows: bool = False,
+    find_mode: Callable[[], Mode | None] | None = None,
 ) -> PackProgram:
     """The program of a pack, not compiled; of a shard's model it has the shard's local latents too.
 
-    `all_rows`: the rows that are not in a step's batch count too, as they do for an evaluation.
+    `all_rows`: the rows that are not in a step's batch count too, as they do for an evaluation. `find_mode`: of the
+    whole model, of which `prepared` may be a shard's part; absent, its own.
     """
     first = task.configurations[0]
     guide = family(first.guide, prepared.layout.noise)
-    guide = guide.placed(lambda: prepared.mode, torch.empty(0, dtype=dtype, device=device))
+    guide = guide.placed(find_mode or (lambda: prepared.mode), torch.empty(0, dtype=dtype, device=device))
     return PackProgram(
         prepared.joint(guide.jacobian) if all_rows else prepared.training_joint(guide.jacobian),
         prepared.layout,

@@ -9,25 +9,27 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vi_dist.cluster.checkpoints import Checkpoints
 from vi_dist.cluster.columns import DTYPES
-from vi_dist.cluster.judgement import judge, named_params
+from vi_dist.cluster.judgement import Evaluate, Judge
 from vi_dist.cluster.local_latents import write_local
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.programs import make_program
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, Outcome, PackTask, Place, StepKind
-from vi_dist.evaluation.evaluate import Evaluation, summarise
+from vi_dist.evaluation.evaluate import Evaluation, Evaluator, summarise
 from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.graph import trace
-from vi_dist.vi.shards import Reduce, ShardGroup, total
+from vi_dist.vi.mode import Mode, find_mode
+from vi_dist.vi.shards import ShardGroup
 from vi_dist.vi.state import PackState
+from vi_dist.vi.summed_joint import Reduce, SummedJoint, total
 
 CHECKPOINT_SECONDS = 20.0
 """How much work a lost shard may cost, about."""
@@ -62,7 +64,7 @@ class ShardWorker:
         self.device, self._reduce = torch.device(device), reduce
         self._checkpoint_seconds = checkpoint_seconds
         self._setups: list[Setup] = []
-        self._models: dict[torch.dtype, list[PreparedModel]] = {}
+        self._models: dict[tuple[torch.dtype, torch.device], list[PreparedModel]] = {}
         self._task: PackTask | None = None
         self._group: ShardGroup
         self._kind: StepKind
@@ -107,28 +109,8 @@ class ShardWorker:
             started = time.perf_counter()
             self._ready(task, json.loads(state)["steps"])
             began = time.perf_counter()
-            shared, program = self._group.shared(self._states), self._group.programs[0]
-            leaves, params = program.leaves(shared), program.model_params(shared)
-            found = self._evaluations(task)
             told = self._told()
-            now, outcomes = self._states[0], []
-            for row, configuration in enumerate(task.configurations):
-                status, reason = judge(configuration, now, row, program.family.has_density, found[row])
-                outcomes.append(
-                    Outcome(
-                        status=status,
-                        reason=reason,
-                        steps=int(now.step[row]),
-                        skipped=int(now.skipped[row]),
-                        elbo=found[row].elbo,
-                        elbo_se=found[row].elbo_se,
-                        iw_elbo=found[row].iw_elbo,
-                        khat=found[row].khat,
-                        leaves={name: leaf[row].clone() for name, leaf in leaves.items()},
-                        model_params=named_params(program.layout, params[row]),
-                        sharding=told,
-                    )
-                )
+            outcomes = [replace(outcome, sharding=told) for outcome in self._outcomes(task)]
             self._write_local(task)
             seconds = time.perf_counter() - began
         return Evaluated(tuple(outcomes), seconds, began - started)
@@ -137,30 +119,35 @@ class ShardWorker:
         """How a pack would step and how many bytes a step would take at most on the first shard here."""
         with threads(self.setup.cpus):
             prepared = self.prepared(DTYPES[task.configurations[0].dtype])[0]
-            program = make_program(task, prepared, prepared.dtype, self.device)
+            # Described by one process alone, which knows no mode; nor would it change the shapes of a step.
+            program = make_program(task, prepared, prepared.dtype, self.device, find_mode=lambda: None)
             joint = program.joint
             kind = StepKind(joint.mode, joint.reason, False, "a step of shards is compiled in two halves")
             if joint.mode != "flat":
                 return kind, 0
             return kind, peak_bytes(trace(program.own, *program.own_example()))
 
-    def prepared(self, dtype: torch.dtype) -> list[PreparedModel]:
-        """The model on the rows of each shard here."""
+    def prepared(self, dtype: torch.dtype, device: torch.device | str | None = None) -> list[PreparedModel]:
+        """The model on the rows of each shard here; absent another device, where packs are stepped."""
+        key = (dtype, self.device if device is None else torch.device(device))
         if not self._setups:
             cut = [PreparedModel(self.setup, dtype, rank=rank).rows for rank in self.ranks]
             self._setups = [replace(self.setup, data=rows) for rows in cut]
-        if dtype not in self._models:
-            self._models[dtype] = [
-                PreparedModel(setup, dtype, self.device, rank=rank)
+        if key not in self._models:
+            self._models[key] = [
+                PreparedModel(setup, *key, rank=rank)
                 for rank, setup in zip(self.ranks, self._setups, strict=True)
             ]
-        return self._models[dtype]
+        return self._models[key]
 
     def _ready(self, task: PackTask, steps: int) -> None:
         """Have the pack's program, and its states after so many steps."""
         if self._task != task:
             dtype = DTYPES[task.configurations[0].dtype]
-            programs = [make_program(task, prepared, dtype, self.device) for prepared in self.prepared(dtype)]
+            programs = [
+                make_program(task, prepared, dtype, self.device, find_mode=lambda: self._mode)
+                for prepared in self.prepared(dtype)
+            ]
             self._group = ShardGroup(programs, self._reduce)
             decision = self._group.compile(self.setup.compile, task.program_steps)
             joint = programs[0].joint
@@ -209,18 +196,45 @@ class ShardWorker:
             return None
         return Checkpoints(self.shards.directory, task.index, self.shards.count)
 
-    def _evaluations(self, task: PackTask) -> list[Evaluation]:
-        program = self._group.programs[0]
-        samples, n = task.samples or self.setup.samples, len(task.configurations)
-        if not program.family.has_density:
-            return [Evaluation(np.nan, np.nan, np.nan, np.nan, samples)] * n
+    def _outcomes(self, task: PackTask) -> list[Outcome]:
+        """Every configuration settled and judged, with the log joint of all shards."""
+        program, now = self._group.programs[0], self._states[0]
+        shared = self._group.shared(self._states)
+        leaves = {name: leaf.cpu() for name, leaf in program.leaves(shared).items()}
+        params, samples = program.model_params(shared).cpu(), task.samples or self.setup.samples
+        evaluate: Evaluate = Evaluator(self._joint.value, program.family.settled, samples)
+        local = program.step.local is not None and program.family.has_density
+        weights = self._log_weights(task, samples) if local else None
+        outcomes = []
+        for row, configuration in enumerate(task.configurations):
+            if weights is not None:
+                evaluate = _known(summarise(weights[row]))
+            judge = Judge(program.layout, program.family, self._joint, evaluate)
+            own = {name: leaf[row] for name, leaf in leaves.items()}
+            outcomes.append(judge(configuration, now, row, own, params[row]))
+        return outcomes
+
+    def _log_weights(self, task: PackTask, samples: int) -> Tensor:
+        """Log weights `(C, samples)` where every shard has latents of its own."""
         precise = [
-            make_program(task, prepared, torch.float64, self.device, all_rows=True)
-            for prepared in self.prepared(torch.float64)
+            make_program(task, prepared, torch.float64, prepared.device, all_rows=True)
+            for prepared in self.prepared(torch.float64, "cpu")
         ]
         states = [_precise(state) for state in self._states]
-        weights = ShardGroup(precise, self._reduce).log_weights(states, samples)
-        return [summarise(row.cpu()) for row in weights[:n]]
+        return ShardGroup(precise, self._reduce).log_weights(states, samples)
+
+    @cached_property
+    def _joint(self) -> SummedJoint:
+        """The log joint of all shards, in float64 on the CPU."""
+        precise = self.prepared(torch.float64, "cpu")
+        joints, values = [one.joint() for one in precise], [one.values for one in precise]
+        return SummedJoint(joints, values, self._reduce)
+
+    @cached_property
+    def _mode(self) -> Mode | None:
+        """The mode of the log joint of all shards, found once and by all of them together."""
+        precise = self.prepared(torch.float64, "cpu")[0]
+        return find_mode(self._joint, precise.start, precise.layout.size)
 
     def _told(self) -> dict[str, float]:
         """Shards, rows, and where the time of a step went: of each shard its own, gathered by a sum."""
@@ -269,9 +283,14 @@ class ShardWorker:
                 write_local(self.shards.directory, rank, program, state, model, task)
 
 
+def _known(evaluation: Evaluation) -> Evaluate:
+    """What has been evaluated before."""
+    return lambda leaves, params: [evaluation]
+
+
 def _precise(state: PackState) -> PackState:
-    """The state with its params in float64."""
-    return PackState(state.params.to(torch.float64), *state.tensors()[1:])
+    """The state with its params in float64, on the CPU."""
+    return PackState(state.params.to("cpu", torch.float64), *(one.cpu() for one in state.tensors()[1:]))
 
 
 def _array(values: Tensor) -> Array:

@@ -19,6 +19,7 @@ from vi_dist.cluster.programs import Programs
 from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, PackTask, Place, StepKind
+from vi_dist.evaluation.evaluate import Evaluator
 from vi_dist.sweep.configuration import Choice
 from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.guides.family import Family
@@ -138,7 +139,10 @@ class PackWorker:
     def _judge_for(self, task: PackTask, family: Family) -> Judge:
         key = (task.configurations[0].guide, task.samples or self.setup.samples)
         if key not in self._judges:
-            self._judges[key] = Judge(self.model(torch.float64), family, key[1])
+            precise = self.model(torch.float64)
+            evaluator = Evaluator(precise.values, family.settled, key[1])
+            joint = precise.joint(family.jacobian)
+            self._judges[key] = Judge(precise.layout, family, joint, evaluator)
         return self._judges[key]
 
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from vi_dist.vi.guides.family import fixed_normals
-from vi_dist.vi.guides.laplace import Curvature, climb, curvature, newton
-from vi_dist.vi.trace import JointProgram
+from vi_dist.vi.guides.laplace import Curvature, climb, newton
+from vi_dist.vi.log_joint import LogJoint
 
 log = logging.getLogger(__name__)
 
 # Newton steps at most.
 _STEPS = 60
-# Points to start from, and how many numbers their Hessians may hold together.
-_STARTS, _NUMBERS = 8, 1 << 18
+# Points to start from, and how many numbers their Hessians, and their intermediates, may hold together.
+_STARTS, _NUMBERS, _WIDEST = 8, 1 << 18, 1 << 20
 # A mode has been reached where the next Newton step is so short, in standard deviations, and every curvature, relative
 # to the largest, lies above the rounding errors of a Hessian.
 _REACHED, _FLAT = 1e-2, 1e-12
@@ -41,7 +41,7 @@ class Mode:
         return Mode(self.loc.to(like), self.root.to(like))
 
 
-def find_mode(joint: JointProgram, start: Tensor, size: int) -> Mode | None:
+def find_mode(joint: LogJoint, start: Tensor, size: int) -> Mode | None:
     """The mode of the largest mass found from several starting points; None where none of them leads to a mode.
 
     From the starting point and from others a unit normal away, damped Newton steps in which directions of the wrong
@@ -53,12 +53,12 @@ def find_mode(joint: JointProgram, start: Tensor, size: int) -> Mode | None:
         start: coordinates near the prior's median, then the model's own params, `(D,)`.
         size: d, the number of coordinates.
     """
-    starts = max(1, min(_STARTS, _NUMBERS // (size * size)))
+    starts = max(1, min(_STARTS, _NUMBERS // (size * size), _WIDEST // joint.widest))
     away = fixed_normals("mode", (starts, size), start)
     away[0] = 0
     loc, params = start[:size] + away, start[size:].expand(starts, -1)
     loc = climb(joint, loc, params, _STEPS)
-    value, gradient, hessian = curvature(joint, loc, params)
+    value, gradient, hessian = joint.curvature(loc, params)
     step, found = newton(gradient, hessian)
     reached = _reached(value, gradient, step, hessian, found)
     if not bool(reached.any()):

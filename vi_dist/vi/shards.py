@@ -16,17 +16,7 @@ from vi_dist.vi.graph import trace
 from vi_dist.vi.noise import EVALUATION, TRAINING, NormalSource
 from vi_dist.vi.pack import NOISE_BLOCK, PackProgram
 from vi_dist.vi.state import PackState, Trajectory
-
-Reduce = Callable[[Sequence[Tensor]], Tensor]
-"""The sum over all shards of a tensor that each of them has, given those of the shards that live here."""
-
-
-def total(parts: Sequence[Tensor]) -> Tensor:
-    """The sum where all shards live in this process, always in the same order."""
-    summed = parts[0]
-    for part in parts[1:]:
-        summed = summed + part
-    return summed
+from vi_dist.vi.summed_joint import Reduce, total
 
 
 @dataclass
@@ -122,18 +112,19 @@ class ShardGroup:
         return first
 
     def compile(self, mode: str, steps: int, cache: Path | None = None) -> Decision:
-        """Compile both halves of the step if that pays; see `PackProgram.compile`."""
+        """Compile each half of the step if that pays; see `PackProgram.compile`. The decision is that on the rows."""
         if any(program.joint.mode != "flat" for program in self.programs):
             return Decision(False, f"the model runs as a loop over samples: {self.programs[0].joint.reason}")
         self._prepare()
         decision = Decision(False, "")
         for place, (program, own) in enumerate(zip(self.programs, self._own, strict=True)):
-            assert isinstance(own, GraphModule), "a flat program"
             rest = self._rest[place]
+            assert isinstance(own, GraphModule), "a flat program"
+            assert isinstance(rest, GraphModule), "a flat program"
             decision = decide(mode, own, steps)
             if decision.compiled:
-                assert isinstance(rest, GraphModule), "a flat program"
                 self._own[place] = compile_graph(own, program.own_example(), cache)
+            if decide(mode, rest, steps).compiled:
                 self._rest[place] = compile_graph(rest, program.rest_example(), cache)
         return decision
 

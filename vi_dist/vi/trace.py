@@ -17,6 +17,7 @@ from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.graph import trace, turn_products
 from vi_dist.vi.layout import Layout
+from vi_dist.vi.log_joint import curvature
 from vi_dist.vi.noise import SAMPLING, NormalSource
 from vi_dist.vi.softplus_sums import group_softplus_sums
 
@@ -46,6 +47,10 @@ class JointProgram:
         if self.mode == "flat":
             return torch.vmap(self.one, (0, *[None] * len(columns)))(rows, *columns)
         return torch.stack([_guarded(self.one, row, *columns) for row in rows])
+
+    def curvature(self, loc: Tensor, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `LogJoint.curvature`."""
+        return curvature(self, loc, params)
 
     def value_and_gradient(self, rows: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint `(B,)` and its gradient `(B, D)`, one backward pass; both detached."""

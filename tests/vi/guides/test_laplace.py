@@ -12,7 +12,8 @@ from torch.distributions import Distribution, Normal
 from vi_dist.model.decorators import param, random_variable
 from vi_dist.model.delta import Delta
 from vi_dist.model.model import Model
-from vi_dist.vi.guides.laplace import Laplace, curvature
+from vi_dist.vi.guides.laplace import Laplace
+from vi_dist.vi.log_joint import curvature
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 
 F64 = torch.float64

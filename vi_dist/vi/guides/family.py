@@ -13,8 +13,8 @@ from torch.distributions import Distribution
 from vi_dist.vi.noise import NoiseSite, NoiseSpace, NormalSource
 
 if TYPE_CHECKING:
+    from vi_dist.vi.log_joint import LogJoint
     from vi_dist.vi.mode import Mode
-    from vi_dist.vi.trace import JointProgram
 
 INITIAL_SCALE = 0.1
 # The purpose under which leaves get their first values: no purpose of a fit.
@@ -63,7 +63,7 @@ class Family(ABC):
         return self
 
     def settle(
-        self, leaves: Leaves, model_params: Tensor, joint: JointProgram
+        self, leaves: Leaves, model_params: Tensor, joint: LogJoint
     ) -> tuple[dict[str, Tensor], list[str]]:
         """What is left to do once after the last step, for a family whose steps find only part of its guide.
 

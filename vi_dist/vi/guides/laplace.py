@@ -14,10 +14,13 @@ from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
 
 if TYPE_CHECKING:
-    from vi_dist.vi.trace import JointProgram
+    from vi_dist.vi.log_joint import LogJoint
 
 # Newton steps that polish the mode, the fractions of a step that are tried, and the gain in log joint that ends them.
 _POLISH, _FRACTIONS, _GAIN = 20, 12, 1e-12
+# Where a step promises so little, relative to the log joint, rounding errors choose among fractions of it: it is taken
+# whole.
+_NEAR = 1e-8
 # Curvature below this part of the largest counts as none; the norm of the gradient, in standard deviations, at a mode.
 _FLAT, _AT_MODE = 1e-10, 1e-3
 
@@ -80,37 +83,15 @@ class Laplace(Family):
         return SettledLaplace(self.space)
 
     def settle(
-        self, leaves: Leaves, model_params: Tensor, joint: JointProgram
+        self, leaves: Leaves, model_params: Tensor, joint: LogJoint
     ) -> tuple[dict[str, Tensor], list[str]]:
         loc, params = leaves["loc"].to(model_params.dtype), model_params.detach()
         loc = climb(joint, loc, params, _POLISH)
-        value, gradient, hessian = curvature(joint, loc, params)
+        value, gradient, hessian = joint.curvature(loc, params)
         step, found = newton(gradient, hessian)
         left = (gradient * step).sum(-1).clamp_min(0).sqrt()
         remarks = [_remark(*row) for row in zip(value, left, found.signed, strict=True)]
         return {"loc": loc, "scale_tril": found.inverse_root()}, remarks
-
-
-def curvature(joint: JointProgram, loc: Tensor, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log joint `(C,)`, its gradient `(C, d)` and Hessian `(C, d, d)` in the coordinates at loc `(C, d)`; detached.
-
-    d + 1 backward passes over all rows at once.
-    """
-    with torch.enable_grad():
-        leaf = loc.detach().requires_grad_()
-        value = joint.value(torch.cat((leaf, params), -1))
-        (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
-        columns = [_column(gradient[:, i], leaf) for i in range(loc.shape[1])]
-    hessian = torch.stack(columns, -1)
-    return value.detach(), gradient.detach(), 0.5 * (hessian + hessian.transpose(-1, -2))
-
-
-def _column(slope: Tensor, leaf: Tensor) -> Tensor:
-    """Gradient of one partial derivative `(C,)`; zero where it is a constant."""
-    if not slope.requires_grad:
-        return torch.zeros_like(leaf)
-    (column,) = torch.autograd.grad(slope.sum(), leaf, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(leaf) if column is None else column.detach()
 
 
 @dataclass(frozen=True)
@@ -145,13 +126,16 @@ class Curvature:
         return self.units[..., None] * lower
 
 
-def climb(joint: JointProgram, loc: Tensor, params: Tensor, steps: int) -> Tensor:
+def climb(joint: LogJoint, loc: Tensor, params: Tensor, steps: int) -> Tensor:
     """Up to `steps` damped Newton steps from every loc `(C, d)`, until none gains anything."""
     for _ in range(steps):
-        value, gradient, hessian = curvature(joint, loc, params)
-        step, _ = newton(gradient, hessian)
+        value, gradient, hessian = joint.curvature(loc, params)
+        step, found = newton(gradient, hessian)
         moved, gain = line_search(joint, loc, params, value, step)
-        loc = torch.where(gain[:, None] > 0, moved, loc)
+        near = (gradient * step).sum(-1) < _NEAR * (1 + value.abs())
+        whole = near & (found.signed.amin(-1) > _FLAT * found.signed.amax(-1))
+        ahead = torch.where(gain[:, None] > 0, moved, loc)
+        loc = torch.where(whole[:, None], loc + step, ahead)
         if not bool((gain > _GAIN * (1 + value.abs())).any()):
             break
     return loc
@@ -178,7 +162,7 @@ def _sane(matrix: Tensor) -> Tensor:
 
 
 def line_search(
-    joint: JointProgram, loc: Tensor, params: Tensor, value: Tensor, step: Tensor
+    joint: LogJoint, loc: Tensor, params: Tensor, value: Tensor, step: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The best of loc + step / 2^k `(C, d)` and what it gains over `value`; gain 0 where nothing does."""
     fractions = 0.5 ** torch.arange(_FRACTIONS, dtype=loc.dtype, device=loc.device)

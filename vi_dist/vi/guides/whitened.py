@@ -14,8 +14,8 @@ from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.noise import NoiseSpace
 
 if TYPE_CHECKING:
+    from vi_dist.vi.log_joint import LogJoint
     from vi_dist.vi.mode import Mode
-    from vi_dist.vi.trace import JointProgram
 
 _CENTER, _ROOT = "whitening.center", "whitening.root"
 
@@ -53,7 +53,7 @@ class Whitened(Family):
         return Whitened(self.inner, find(), like)
 
     def settle(
-        self, leaves: Leaves, model_params: Tensor, joint: JointProgram
+        self, leaves: Leaves, model_params: Tensor, joint: LogJoint
     ) -> tuple[dict[str, Tensor], list[str]]:
         settled, remarks = self.inner.settle(_own(leaves), model_params, joint)
         center, root = self._map(leaves, model_params)
