@@ -94,6 +94,7 @@ def test_absent_dimensions_take_the_sweeps_value_or_the_default(catalogue: Catal
         steps=2000,
         seed=0,
         dtype="float32",
+        averaging=0.1,
     )
     keys = {
         "steps": 5,
@@ -130,6 +131,7 @@ def test_two_ways_to_one_configuration_count_once(catalogue: Catalogue) -> None:
         ({"num_samples": [1, 8]}, ["m-lr0.01-s0-samples1", "m-lr0.01-s0-samples8"]),
         ({"steps": [10, 20]}, ["m-lr0.01-s0-steps10", "m-lr0.01-s0-steps20"]),
         ({"optimizer": ["adam", "sgd"]}, ["m-lr0.01-s0-adam", "m-lr0.01-s0-sgd"]),
+        ({"averaging": [0, 0.25]}, ["m-lr0.01-s0-average0", "m-lr0.01-s0-average0.25"]),
         ({"schedule": ["constant", "cosine"]}, ["m-lr0.01-s0-constant", "m-lr0.01-s0-cosine"]),
         ({"estimator": ["reparam", "score"]}, ["m-reparam-lr0.01-s0", "m-score-lr0.01-s0"]),
         ({"learning_rate": [0.001, 10**-2.5]}, ["m-lr0.001-s0", "m-lr0.00316-s0"]),
@@ -138,7 +140,7 @@ def test_two_ways_to_one_configuration_count_once(catalogue: Catalogue) -> None:
         (
             {"optimizer": [{"adam": {"beta1": 0.5}}, {"adam": {"beta2": 0.5}}]},
             [
-                f"m-lr0.01-s0-samples8-steps2000-adam(beta1={a}, beta2={b})-constant-reparam"
+                f"m-lr0.01-s0-samples8-steps2000-average0.1-adam(beta1={a}, beta2={b})-constant-reparam"
                 for a, b in ((0.5, 0.9), (0.9, 0.5))
             ],
         ),

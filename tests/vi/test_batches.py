@@ -25,7 +25,7 @@ from vi_dist.vi.noise import TRAINING
 from vi_dist.vi.optimizers import OPTIMIZERS
 from vi_dist.vi.pack import PackProgram
 from vi_dist.vi.shards import ShardGroup
-from vi_dist.vi.state import PackState
+from vi_dist.vi.state import PARTS, PackState
 from vi_dist.vi.trace import trace_batches, trace_joint
 
 F64 = torch.float64
@@ -161,7 +161,9 @@ def test_batches_of_an_epoch_average_to_the_gradient_of_all_rows(column: Callabl
 
     def moved(made: PackProgram, *batch: Tensor) -> Tensor:
         own = made.own(start.params, eps, *batch)
-        return PackState(*made.rest(*start.tensors(), eps, *own, *made.constants)[:8]).params - start.params
+        return (
+            PackState(*made.rest(*start.tensors(), eps, *own, *made.constants)[:PARTS]).params - start.params
+        )
 
     mean = torch.stack([moved(batched, *batched.batch(step)) for step in range(4)]).mean(0)
     torch.testing.assert_close(mean, moved(full), rtol=1e-9, atol=1e-14)

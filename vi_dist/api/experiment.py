@@ -88,6 +88,7 @@ class Experiment:
         learning_rate: float = 0.01,
         num_samples: int = 8,
         steps: int = 2000,
+        averaging: float = 0.1,
         optimizer: Choice = "adam",
         seed: int = 0,
         schedule: Choice = "constant",
@@ -98,8 +99,9 @@ class Experiment:
     ) -> Fit:
         """Fit one configuration here and now: a pack of one, through the code that sweeps run.
 
-        Choices are names or ``{name: {argument: value}}``; `samples` are the draws of the evaluation. What the model
-        raises comes through as it is. Raises `SpecError` for bad input.
+        Choices are names or ``{name: {argument: value}}``; the fit is the average of about the last part
+        `averaging` of the iterates (0: of the last one alone); `samples` are the draws of the evaluation. What the
+        model raises comes through as it is. Raises `SpecError` for bad input.
         """
         from vi_dist.api.checks import as_arrays
         from vi_dist.api.fitting import fit_one
@@ -112,6 +114,7 @@ class Experiment:
             "learning_rate": learning_rate,
             "num_samples": num_samples,
             "steps": steps,
+            "averaging": averaging,
             "optimizer": optimizer,
             "seed": seed,
             "schedule": schedule,
@@ -128,6 +131,7 @@ class Experiment:
         generation: int | None = None,
         steps: int | None = None,
         num_samples: int | None = None,
+        averaging: float | None = None,
         optimizer: Choice | None = None,
         schedule: Choice | None = None,
         seed: int | None = None,
@@ -157,8 +161,8 @@ class Experiment:
         """Fit every configuration of a space, evaluate all of them alike and rank them.
 
         What is not given is as the experiment's spec says, or else the default: the whole grid, 2000 steps, 8 samples,
-        adam at a constant rate, seed 0, executor ray, packs of up to 64, a database in the output directory
-        ``./vi-dist-out``. A new `space` brings its own `search` and `configurations`.
+        adam at a constant rate, the last tenth of the iterates averaged, seed 0, executor ray, packs of up to 64, a
+        database in the output directory ``./vi-dist-out``. A new `space` brings its own `search` and `configurations`.
 
         Args:
             space: choices as lists, ranges as ``{"low": 0.001, "high": 0.1, "log": True}`` (not in a grid).

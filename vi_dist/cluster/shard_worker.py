@@ -109,9 +109,9 @@ class ShardWorker:
             started = time.perf_counter()
             self._ready(task, json.loads(state)["steps"])
             began = time.perf_counter()
-            told = self._told()
-            outcomes = [replace(outcome, sharding=told) for outcome in self._outcomes(task)]
-            self._write_local(task)
+            told, states = self._told(), [state.at_average() for state in self._states]
+            outcomes = [replace(outcome, sharding=told) for outcome in self._outcomes(task, states)]
+            self._write_local(task, states)
             seconds = time.perf_counter() - began
         return Evaluated(tuple(outcomes), seconds, began - started)
 
@@ -196,15 +196,15 @@ class ShardWorker:
             return None
         return Checkpoints(self.shards.directory, task.index, self.shards.count)
 
-    def _outcomes(self, task: PackTask) -> list[Outcome]:
-        """Every configuration settled and judged, with the log joint of all shards."""
-        program, now = self._group.programs[0], self._states[0]
-        shared = self._group.shared(self._states)
+    def _outcomes(self, task: PackTask, states: Sequence[PackState]) -> list[Outcome]:
+        """Every configuration settled and judged at these states, with the log joint of all shards."""
+        program, now = self._group.programs[0], states[0]
+        shared = self._group.shared(states)
         leaves = {name: leaf.cpu() for name, leaf in program.leaves(shared).items()}
         params, samples = program.model_params(shared).cpu(), task.samples or self.setup.samples
         evaluate: Evaluate = Evaluator(self._joint.value, program.family.settled, samples)
         local = program.step.local is not None and program.family.has_density
-        weights = self._log_weights(task, samples) if local else None
+        weights = self._log_weights(task, states, samples) if local else None
         outcomes = []
         for row, configuration in enumerate(task.configurations):
             if weights is not None:
@@ -214,14 +214,14 @@ class ShardWorker:
             outcomes.append(judge(configuration, now, row, own, params[row]))
         return outcomes
 
-    def _log_weights(self, task: PackTask, samples: int) -> Tensor:
+    def _log_weights(self, task: PackTask, states: Sequence[PackState], samples: int) -> Tensor:
         """Log weights `(C, samples)` where every shard has latents of its own."""
         precise = [
             make_program(task, prepared, torch.float64, prepared.device, all_rows=True)
             for prepared in self.prepared(torch.float64, "cpu")
         ]
-        states = [_precise(state) for state in self._states]
-        return ShardGroup(precise, self._reduce).log_weights(states, samples)
+        wide = [_precise(state) for state in states]
+        return ShardGroup(precise, self._reduce).log_weights(wide, samples)
 
     @cached_property
     def _joint(self) -> SummedJoint:
@@ -272,12 +272,12 @@ class ShardWorker:
             counts.append(prepared.rows.rows if batches is None else batches.size)
         return [torch.tensor([float(count)], dtype=torch.float64) for count in counts]
 
-    def _write_local(self, task: PackTask) -> None:
+    def _write_local(self, task: PackTask, states: Sequence[PackState]) -> None:
         if not self.shards.directory:
             return
         prepared = self.prepared(self._group.programs[0].dtype)
         for rank, program, state, model in zip(
-            self.ranks, self._group.programs, self._states, prepared, strict=True
+            self.ranks, self._group.programs, states, prepared, strict=True
         ):
             if program.step.local is not None:
                 write_local(self.shards.directory, rank, program, state, model, task)

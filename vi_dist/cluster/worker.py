@@ -105,7 +105,7 @@ class PackWorker:
             program = self._program_for(task)
             judge = self._judge_for(task, program.family)
             began = time.perf_counter()
-            now = PackState.from_bytes(state, self.device)
+            now = PackState.from_bytes(state, self.device).at_average()
             leaves = {name: leaf.cpu() for name, leaf in program.leaves(now.params).items()}
             params = program.model_params(now.params).cpu()
             outcomes = [

@@ -25,7 +25,7 @@ from vi_dist.vi.table import REQUIRED, Entry
 CONTENDERS = 6
 """How many a figure can tell apart."""
 _LABEL = ("guide", "divergence")
-_NUMBERS = ("learning_rate", "num_samples", "steps", "seed", "dtype")
+_NUMBERS = ("learning_rate", "num_samples", "steps", "averaging", "seed", "dtype")
 _TABLES: Mapping[str, Mapping[str, Entry]] = {
     "guide": GUIDES,
     "divergence": DIVERGENCES,

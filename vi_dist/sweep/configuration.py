@@ -65,6 +65,7 @@ class Configuration:
     steps: int
     seed: int
     dtype: str
+    averaging: float = 0.0
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

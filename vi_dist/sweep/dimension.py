@@ -13,6 +13,7 @@ LEARNING_RATE = Argument(float, 0.01, low=POSITIVE)
 SEED = Argument(int, 0, low=0, high=2**32 - 1)
 NUM_SAMPLES = Argument(int, 8, low=1)
 STEPS = Argument(int, 2000, low=1)
+AVERAGING = Argument(float, 0.1, low=0.0, high=1.0)
 
 # Every dimension in the order a grid is walked, the last one fastest: a number, or None for an entry.
 DIMENSIONS: Mapping[str, Argument | None] = {
@@ -23,6 +24,7 @@ DIMENSIONS: Mapping[str, Argument | None] = {
     "schedule": None,
     "num_samples": NUM_SAMPLES,
     "steps": STEPS,
+    "averaging": AVERAGING,
     "learning_rate": LEARNING_RATE,
     "seed": SEED,
 }

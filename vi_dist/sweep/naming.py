@@ -36,6 +36,7 @@ _LEVELS = (_Level(3, "none"), _Level(3, "varying"), _Level(6, "varying"), _Level
 _SUFFIXES: Mapping[str, Callable[[Draft, _Level], str]] = {
     "num_samples": lambda draft, level: f"samples{draft.configuration.num_samples}",
     "steps": lambda draft, level: f"steps{draft.configuration.steps}",
+    "averaging": lambda draft, level: f"average{short_number(draft.configuration.averaging, level.digits)}",
     "optimizer": lambda draft, level: _choice(draft, "optimizer", level),
     "schedule": lambda draft, level: _choice(draft, "schedule", level),
     "estimator": lambda draft, level: _choice(draft, "estimator", level),

@@ -86,6 +86,7 @@ class Space:
             "schedule": (spec.schedule,),
             "num_samples": (Item(spec.num_samples, "num_samples"),),
             "steps": (Item(spec.steps, "steps"),),
+            "averaging": (Item(spec.averaging, "averaging"),),
             "seed": (Item(spec.seed, "seed"),),
         }
         return cls(_complete({**sweep_level, **spec.space}, catalogue, "space"), catalogue, spec.dtype)

@@ -23,6 +23,7 @@ from pydantic import (
 from vi_dist.errors import SpecError
 from vi_dist.sweep import fields
 from vi_dist.sweep.dimension import (
+    AVERAGING,
     NUM_SAMPLES,
     SEED,
     STEPS,
@@ -153,6 +154,9 @@ class SweepSpec(BaseModel):
     optimizer: Annotated[Named, _entry("optimizer"), _Dump] = Field(default=Named("adam", (), "optimizer"))
     schedule: Annotated[Named, _entry("schedule"), _Dump] = Field(
         default=Named("constant", (), "schedule"), description="of the learning rate"
+    )
+    averaging: Annotated[float, _number(AVERAGING)] = Field(
+        default=AVERAGING.default, description="about which part of the iterates, the last ones, is averaged"
     )
     seed: Annotated[int, _number(SEED)] = Field(
         default=SEED.default, description="of the search, and of the fits where the space has none"

@@ -36,7 +36,7 @@ class ModelGuidedVI(VariationalInfer, ABC):
         queries: random variables and functionals of interest; every latent that they or the observations reach gets
             a guide.
         observations: observed values.
-        optimizer, device, local: as in `VariationalInfer`.
+        optimizer, device, local, averaging: as in `VariationalInfer`.
 
     Raises `ModelError` for a latent that the guides do not fit, and for a model without latents.
     """
@@ -48,6 +48,7 @@ class ModelGuidedVI(VariationalInfer, ABC):
         optimizer: MakeOptimizer = default_optimizer,
         device: torch.device | str | None = None,
         local: Sequence[RVIdentifier] = (),
+        averaging: float = 0.0,
     ) -> None:
         seen = {node: value if device is None else value.to(device) for node, value in observations.items()}
         world = World(seen, prior_median)
@@ -59,7 +60,7 @@ class ModelGuidedVI(VariationalInfer, ABC):
             raise ModelError(
                 "the queries and observations reach no latent: nothing to approximate", key="queries"
             )
-        super().__init__(self.make_guides(latents), seen, optimizer, device, local)
+        super().__init__(self.make_guides(latents), seen, optimizer, device, local, averaging)
 
     @abstractmethod
     def make_guides(self, latents: Mapping[RVIdentifier, Distribution]) -> Mapping[Query, RVIdentifier]:

@@ -21,6 +21,7 @@ class Column:
         coefficients: the optimizer's, by name.
         schedule: name in `SCHEDULES` and its arguments.
         clip: largest gradient norm; infinite for none.
+        averaging: about which part of the iterates, the last ones, is averaged; 0 takes the last one alone.
     """
 
     seed: int
@@ -31,6 +32,7 @@ class Column:
     coefficients: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[str, Mapping[str, float]] = ("constant", {})
     clip: float = float("inf")
+    averaging: float = 0.0
 
     @property
     def needs_shift(self) -> bool:
@@ -151,6 +153,7 @@ def column_tensors(
         "rate": numbers([c.learning_rate for c in columns]),
         "total": numbers([max(c.steps, 1) for c in columns]),
         "clip": numbers([c.clip for c in columns]),
+        "averaging": numbers([c.averaging for c in columns]),
     }
     for name in coefficients:
         named[name] = numbers([c.coefficients[name] for c in columns])

@@ -22,7 +22,7 @@ from vi_dist.vi.guides.mean_field import MeanField
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.noise import SHIFT, TRAINING, NoiseSpace, NormalSource
 from vi_dist.vi.optimizers import Optimizer
-from vi_dist.vi.state import PackState, Trajectory
+from vi_dist.vi.state import PARTS, PackState, Trajectory
 from vi_dist.vi.step import Step
 from vi_dist.vi.trace import JointProgram
 
@@ -118,7 +118,7 @@ class PackProgram:
         buffers = torch.zeros(self.optimizer.buffers, *params.shape, dtype=self.dtype, device=on)
         shift = self._first_shift(params, own)
         alive = torch.ones(c, dtype=torch.bool, device=on)
-        return PackState(params, buffers, shift, count, count, count, zeros, alive)
+        return PackState(params, buffers, shift, count, count, count, zeros, alive, params)
 
     def refill(self, state: PackState, columns: Mapping[int, Column]) -> PackState:
         """The state with some columns replaced by new ones at their start; the others' numbers do not change.
@@ -189,7 +189,7 @@ class PackProgram:
     def _one_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step of the flat graph or, in a loop, of the model itself; noise and records have an axis of one step."""
         step = self.graph() or self._step_once
-        *tensors, loss, elbo, norm = step(*inputs[:8], inputs[8][0], *inputs[9:])
+        *tensors, loss, elbo, norm = step(*inputs[:PARTS], inputs[PARTS][0], *inputs[PARTS + 1 :])
         return *tensors, loss[None], elbo[None], norm[None]
 
     def graph(self) -> GraphModule | None:
@@ -213,7 +213,7 @@ class PackProgram:
         if decision.compiled:
             try:
                 at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
-                self._steps = compile_steps(graph, self._example(), len(fields(PackState)), at_once, cache)
+                self._steps = compile_steps(graph, self._example(), PARTS, at_once, cache)
                 self._steps_at_once = at_once
             except Exception as error:  # a compiler can fail in as many ways as there are machines
                 log.warning("compilation failed, the flat graph runs eagerly: %s", error)
@@ -251,7 +251,7 @@ class PackProgram:
 
     def rest(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """`Step.rest` of state, noise, what the shards summed, the local slopes, and `constants`."""
-        state, (eps, summed, local_slope, *constants) = PackState(*inputs[:8]), inputs[8:]
+        state, (eps, summed, local_slope, *constants) = PackState(*inputs[:PARTS]), inputs[PARTS:]
         columns = self._columns.with_flat(constants)
         return self.step.rest(state, eps, summed, local_slope, columns, self._limit)
 
@@ -270,7 +270,7 @@ class PackProgram:
 
     def _step_once(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step as a pure function of tensors: state, noise and column constants in, state and records out."""
-        state, (eps, *constants) = PackState(*inputs[:8]), inputs[8:]
+        state, (eps, *constants) = PackState(*inputs[:PARTS]), inputs[PARTS:]
         summed, local_slope = self.step.own(state.params, eps)
         return self.step.rest(
             state, eps, summed, local_slope, self._columns.with_flat(constants), self._limit

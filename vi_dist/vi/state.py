@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from safetensors.torch import load, save
@@ -23,6 +23,7 @@ class PackState:
         streak: of these, how many in a row just now, int64 `(C,)`.
         clamped: samples whose log weight was clamped, summed over steps, `(C,)`.
         alive: false once a column has diverged, bool `(C,)`.
+        averaged: average of the last iterates of params, `(C, P)`; the params themselves where a column averages none.
     """
 
     params: Tensor
@@ -33,10 +34,15 @@ class PackState:
     streak: Tensor
     clamped: Tensor
     alive: Tensor
+    averaged: Tensor
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The fields in order."""
         return tuple(getattr(self, field.name) for field in fields(self))
+
+    def at_average(self) -> PackState:
+        """The state with the averages as its params: what is evaluated and kept. It is not one to step on from."""
+        return replace(self, params=self.averaged)
 
     def to_bytes(self) -> bytes:
         """The state as safetensors."""
@@ -64,6 +70,9 @@ def gather(sources: Sequence[tuple[PackState, int]], width: int) -> PackState:
         )
     return PackState(**gathered)
 
+
+PARTS = len(fields(PackState))
+"""How many tensors a state is."""
 
 # Where a field's columns are, if not along its first axis.
 _COLUMN_AXIS = {"buffers": 1}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from vi_dist.vi.averaging import average_weight
 from vi_dist.vi.columns import ColumnTensors, pack_coefficients
 from vi_dist.vi.estimators import Coefficients, log_mean_exp
 from vi_dist.vi.guides.family import Family
@@ -173,8 +174,10 @@ class Step:
         # Averaged as numbers, not as logs: e^shift is then an unbiased estimate of Z, and rises with it at once.
         moved = torch.logaddexp(state.shift + math.log1p(-SHIFT_RATE), seen + math.log(SHIFT_RATE))
         nan = torch.full_like(loss, math.nan)
+        params = torch.where(rows, params, state.params)
+        averaged = torch.lerp(state.averaged, params, average_weight(step[:, None] + 1, known["averaging"]))
         return (
-            torch.where(rows, params, state.params),
+            params,
             torch.where(rows, torch.stack(buffers), state.buffers),
             torch.where(taken & known["shifted"] & seen.isfinite(), moved, state.shift),
             state.step + active,
@@ -182,6 +185,7 @@ class Step:
             torch.where(active, streak, state.streak),
             state.clamped + torch.where(active, clamped, torch.zeros_like(clamped)),
             state.alive & ~(active & (streak >= MAX_STREAK)),
+            torch.where(active[:, None], averaged, state.averaged),
             torch.where(active, loss, nan),
             torch.where(active, l.mean(-1), nan),
             torch.where(active, norm, nan),

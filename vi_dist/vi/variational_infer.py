@@ -14,6 +14,7 @@ from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.validation import unvalidated
+from vi_dist.vi.averaging import average_weight, checked_part
 from vi_dist.vi.divergences import kl_reverse
 from vi_dist.vi.guide_check import check_guides
 from vi_dist.vi.guide_map import GuideMap, Query
@@ -50,9 +51,11 @@ class VariationalInfer:
         optimizer: makes an optimizer from an iterable of params.
         device: where the observations are moved; by default they stay where they are.
         local: latents that belong to rows of the data, for `subsample_factor`.
+        averaging: about which part of the iterates, the last ones, `averaged` is the average of; 0: the last one.
 
     Attributes:
         params: the params, guides' and model's, as they are now.
+        averaged: the averages of their last values (`vi_dist.vi.averaging`), empty where there is no averaging.
         skipped_steps: how many steps were not taken because the loss or a gradient was not finite.
 
     Raises `ModelError`, on construction, for a latent without a guide, a guide that does not fit its latent, and
@@ -66,12 +69,16 @@ class VariationalInfer:
         optimizer: MakeOptimizer = default_optimizer,
         device: torch.device | str | None = None,
         local: Sequence[RVIdentifier] = (),
+        averaging: float = 0.0,
     ) -> None:
         self.queries_to_guides = GuideMap.of(queries_to_guides)
         self.observations: RVDict = {
             node: value if device is None else value.to(device) for node, value in observations.items()
         }
         self.params: dict[RVIdentifier, Tensor] = {}
+        self.averaged: dict[RVIdentifier, Tensor] = {}
+        self.averaging = checked_part(averaging)
+        self._steps = 0
         self.skipped_steps = 0
         self._device = torch.device(device) if device is not None else None
         self._local = tuple(local)
@@ -122,19 +129,29 @@ class VariationalInfer:
             self._skip(loss)
         elif self._optimizer is not None:
             self._advance(loss, evaluate)
+        if self.averaging:
+            self._average()
         return loss
 
     def initialize_world(self) -> VariationalWorld:
-        """A world drawn from the guides at the current params, of which it keeps a copy without gradients.
+        """A world drawn from the guides at the params, averaged if asked, of which it keeps a copy without gradients.
 
         The draw is used as it comes: rejecting improbable ones would truncate the guides.
         """
-        params = {key: value.detach().clone() for key, value in self.params.items()}
+        params = {key: self.averaged.get(key, value).detach().clone() for key, value in self.params.items()}
         world = VariationalWorld(self.observations, params=params, queries_to_guides=self.queries_to_guides)
         with unvalidated():
             for node in (*self.queries_to_guides.queries, *self.observations):
                 world.call(node)
         return world
+
+    def _average(self) -> None:
+        """Let the averages follow the params."""
+        self._steps += 1
+        weight = average_weight(self._steps, self.averaging)
+        for key, param in self.params.items():
+            now = param.detach()
+            self.averaged[key] = torch.lerp(self.averaged.get(key, now), now, weight)
 
     def _evaluate(
         self,
