@@ -159,6 +159,8 @@ def _ended(key: str, outcome: Outcome, run: PackRun, stamp: int) -> RunEnded:
         "final/elbo_se": outcome.elbo_se,
         "final/iw_elbo": outcome.iw_elbo,
         "final/khat": outcome.khat,
+        "final/elbo_change": outcome.elbo_change,
+        "final/moved": outcome.moved,
         "final/elpd": outcome.elpd,
         "final/elpd_se": outcome.elpd_se,
         "final/score": outcome.score,
@@ -170,10 +172,10 @@ def _ended(key: str, outcome: Outcome, run: PackRun, stamp: int) -> RunEnded:
     }
     metrics |= {f"sharding/{name}": value for name, value in outcome.sharding.items()}
     defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
-    tags = {}
+    tags = {"vi.converged": outcome.converged} if outcome.converged else {}
     if run.last is not None:
         kind = run.last.kind
-        tags = {
+        tags |= {
             "vi.step": "compiled" if kind.compiled else kind.mode,
             "vi.step.reason": kind.reason or kind.decision,
         }

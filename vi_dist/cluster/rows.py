@@ -23,6 +23,7 @@ def row_of(key: str, configuration: Configuration, outcome: Outcome, run_id: str
         "steps": outcome.steps,
         "status": outcome.status,
         "reason": outcome.reason,
+        "converged": outcome.converged,
         "elbo": outcome.elbo,
         "elbo_se": outcome.elbo_se,
         "iw_elbo": outcome.iw_elbo,

@@ -16,14 +16,15 @@ from torch import Tensor
 
 from vi_dist.cluster.checkpoints import Checkpoints
 from vi_dist.cluster.columns import DTYPES
-from vi_dist.cluster.judgement import Evaluate, Judge
+from vi_dist.cluster.judgement import Judge, fitted, is_whole
 from vi_dist.cluster.local_latents import write_local
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.programs import make_program
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, Outcome, PackTask, Place, StepKind
-from vi_dist.evaluation.evaluate import Evaluation, Evaluator, summarise
+from vi_dist.evaluation.convergence import DRAWS
+from vi_dist.evaluation.evaluate import Evaluator
 from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.graph import trace
 from vi_dist.vi.mode import Mode, find_mode
@@ -199,20 +200,20 @@ class ShardWorker:
     def _outcomes(self, task: PackTask, states: Sequence[PackState]) -> list[Outcome]:
         """Every configuration settled and judged at these states, with the log joint of all shards."""
         program, now = self._group.programs[0], states[0]
-        shared = self._group.shared(states)
-        leaves = {name: leaf.cpu() for name, leaf in program.leaves(shared).items()}
-        params, samples = program.model_params(shared).cpu(), task.samples or self.setup.samples
-        evaluate: Evaluate = Evaluator(self._joint.value, program.family.settled, samples)
-        local = program.step.local is not None and program.family.has_density
-        weights = self._log_weights(task, states, samples) if local else None
-        outcomes = []
-        for row, configuration in enumerate(task.configurations):
-            if weights is not None:
-                evaluate = _known(summarise(weights[row]))
-            judge = Judge(program.layout, program.family, self._joint, evaluate)
-            own = {name: leaf[row] for name, leaf in leaves.items()}
-            outcomes.append(judge(configuration, now, row, own, params[row]))
-        return outcomes
+        samples, halves = task.samples or self.setup.samples, [state.at_half() for state in states]
+        evaluator = Evaluator(self._joint.value, program.family.settled, samples)
+        judge = Judge(program.layout, program.family, self._joint, evaluator)
+        ends, halfway = (fitted(program, self._group.shared(at)) for at in (states, halves))
+        weights: list[tuple[Tensor, Tensor]] | None = None
+        if program.step.local is not None and program.family.has_density:
+            last = self._log_weights(task, states, samples)
+            whole = any(is_whole(one, now, row) for row, one in enumerate(task.configurations))
+            earlier = self._log_weights(task, halves, min(DRAWS, samples)) if whole else last
+            weights = list(zip(last, earlier, strict=True))
+        return [
+            judge(one, now, row, ends[row], halfway[row], None if weights is None else weights[row])
+            for row, one in enumerate(task.configurations)
+        ]
 
     def _log_weights(self, task: PackTask, states: Sequence[PackState], samples: int) -> Tensor:
         """Log weights `(C, samples)` where every shard has latents of its own."""
@@ -281,11 +282,6 @@ class ShardWorker:
         ):
             if program.step.local is not None:
                 write_local(self.shards.directory, rank, program, state, model, task)
-
-
-def _known(evaluation: Evaluation) -> Evaluate:
-    """What has been evaluated before."""
-    return lambda leaves, params: [evaluation]
 
 
 def _precise(state: PackState) -> PackState:

@@ -116,6 +116,8 @@ class Outcome:
         status: finished | stopped | diverged | failed | interrupted; or `ADVANCED`, which is no end.
         reason: a full sentence.
         steps: steps taken, of which `skipped` had no finite gradient.
+        converged: yes | no, or empty where that cannot be told; from `elbo_change`, nats in the second half of its
+            steps, and `moved`, sds that a mean or an sd changed by there (`Convergence`).
         elpd: log predictive density of the rows held out, with its standard error `elpd_se`.
         score: of the user's own objective.
         mean_rms, sd_rms: distance to a reference, in its standard deviations.
@@ -133,6 +135,9 @@ class Outcome:
     elbo_se: float = np.nan
     iw_elbo: float = np.nan
     khat: float = np.nan
+    converged: str = ""
+    elbo_change: float = np.nan
+    moved: float = np.nan
     elpd: float = np.nan
     elpd_se: float = np.nan
     score: float = np.nan

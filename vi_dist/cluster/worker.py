@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.halves import halved, is_out_of_memory, joined
-from vi_dist.cluster.judgement import Judge
+from vi_dist.cluster.judgement import Judge, fitted
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.programs import Programs
@@ -106,12 +106,9 @@ class PackWorker:
             judge = self._judge_for(task, program.family)
             began = time.perf_counter()
             now = PackState.from_bytes(state, self.device).at_average()
-            leaves = {name: leaf.cpu() for name, leaf in program.leaves(now.params).items()}
-            params = program.model_params(now.params).cpu()
+            ends, halfway = fitted(program, now.params), fitted(program, now.halfway)
             outcomes = [
-                judge(
-                    configuration, now, row, {name: leaf[row] for name, leaf in leaves.items()}, params[row]
-                )
+                judge(configuration, now, row, ends[row], halfway[row])
                 for row, configuration in enumerate(task.configurations)
             ]
             family, samples = program.family.settled, task.samples or self.setup.samples

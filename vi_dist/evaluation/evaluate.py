@@ -50,16 +50,22 @@ class Evaluator:
         self._source = NormalSource(family.noise, [0], torch.float64)
         self._kept: Tensor | None = None
 
-    def log_weights(self, leaves: Mapping[str, Tensor], model_params: Tensor) -> Tensor:
-        """Log weights `(C, samples)`, float64, of guides given by leaves `(C, *shape)` and params `(C, p)`."""
+    def log_weights(
+        self, leaves: Mapping[str, Tensor], model_params: Tensor, samples: int | None = None
+    ) -> Tensor:
+        """Log weights `(C, samples)`, float64, of guides given by leaves `(C, *shape)` and params `(C, p)`.
+
+        `samples`: of the first so many draws only.
+        """
+        samples = self.samples if samples is None else samples
         leaves = {name: leaf.to(torch.float64) for name, leaf in leaves.items()}
         params = model_params.to(torch.float64)
         columns = params.shape[0]
         parts = []
         at_once = max(1, ROWS // columns)
         with torch.no_grad():
-            for first in range(0, self.samples, at_once):
-                count = min(at_once, self.samples - first)
+            for first in range(0, samples, at_once):
+                count = min(at_once, samples - first)
                 noise = self._noise(first, count).expand(columns, -1, -1)
                 z = self.family.draw(leaves, noise)
                 rows = torch.cat((z, params[:, None].expand(-1, count, -1)), -1)
@@ -67,6 +73,13 @@ class Evaluator:
                 # From the noise: inverting a badly conditioned guide for its own draws would invent an ELBO.
                 parts.append(own - self.family.density_of_draw(leaves, noise, z)[0])
         return torch.cat(parts, 1)
+
+    def draws(self, leaves: Mapping[str, Tensor], samples: int) -> Tensor:
+        """Coordinates `(C, samples, d)`, float64, of the first draws, no more than are made at once."""
+        leaves = {name: leaf.to(torch.float64) for name, leaf in leaves.items()}
+        columns = next(iter(leaves.values())).shape[0]
+        with torch.no_grad():
+            return self.family.draw(leaves, self._noise(0, samples).expand(columns, -1, -1))
 
     def _noise(self, first: int, count: int) -> Tensor:
         """Normals `(1, count, E)` of the samples from `first` on; kept for the next guide where they are not many."""

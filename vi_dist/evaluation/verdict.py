@@ -38,10 +38,11 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def verdict(found: Evaluation, others: Sequence[Distance] = ()) -> Verdict:
+def verdict(found: Evaluation, others: Sequence[Distance] = (), ending: str = "") -> Verdict:
     """Judge a winner by its evaluation and by its distance to the other good configurations (seeds among them).
 
-    A guide without density cannot be judged, and is not to be trusted.
+    A guide without density cannot be judged, and is not to be trusted. `ending`: how its training ended, a sentence
+    among the reasons; a guide is judged by what it is, converged or not.
     """
     if not math.isfinite(found.elbo):
         return Verdict(DISTRUST, "Not to be trusted: a point estimate says nothing of uncertainty.", ())
@@ -59,6 +60,7 @@ def verdict(found: Evaluation, others: Sequence[Distance] = ()) -> Verdict:
         )
     else:
         reasons.append("No other configuration came close enough to compare it with.")
+    reasons += [ending] if ending else []
     return Verdict(*_judged(found.khat, gap, apart, threshold), tuple(reasons))
 
 

@@ -31,7 +31,7 @@ def judged(frame: pd.DataFrame, draw: Drawer, samples: int) -> Verdict:
     found = Evaluation(
         float(row["elbo"]), float(row["elbo_se"]), float(row["iw_elbo"]), float(row["khat"]), samples
     )
-    return verdict(found, _distances(frame, str(row["key"]), draw))
+    return verdict(found, _distances(frame, str(row["key"]), draw), str(row["reason"]))
 
 
 def _distances(frame: pd.DataFrame, winner: str, draw: Drawer) -> list[Distance]:

@@ -22,6 +22,7 @@ COLUMNS = (
     "steps",
     "status",
     "reason",
+    "converged",
     "elbo",
     "elbo_se",
     "iw_elbo",
@@ -33,7 +34,7 @@ EXTRAS = ("elpd", "elpd_se", "score", "mean_rms", "sd_rms")
 """Columns after k-hat of sweeps that hold rows out, have an objective of their own, or a reference."""
 OBJECTIVE = "objective"
 """Where a leaderboard's `attrs` keep the column that it is ranked by."""
-SHOWN = ("rank", "name", "status", "elbo", "elbo_se", "iw_elbo", "khat", "seconds")
+SHOWN = ("rank", "name", "status", "converged", "elbo", "elbo_se", "iw_elbo", "khat", "seconds")
 STATUSES = ("finished", "stopped", "diverged", "failed", "interrupted")
 _FLOATS = ("learning_rate", "elbo", "elbo_se", "iw_elbo", "khat", *EXTRAS, "seconds")
 _INTEGERS = ("rank", "num_samples", "seed", "steps")
@@ -147,7 +148,7 @@ def _cell(name: str, value: Any) -> str:
 def _line(names: Iterable[str], cells: Iterable[str], widths: Iterable[int]) -> str:
     """Text to the left, numbers to the right."""
     parts = [
-        cell.ljust(width) if name in ("name", "status") else cell.rjust(width)
+        cell.ljust(width) if name in ("name", "status", "converged") else cell.rjust(width)
         for name, cell, width in zip(names, cells, widths, strict=True)
     ]
     return "  ".join(parts).rstrip()

@@ -118,7 +118,7 @@ class PackProgram:
         buffers = torch.zeros(self.optimizer.buffers, *params.shape, dtype=self.dtype, device=on)
         shift = self._first_shift(params, own)
         alive = torch.ones(c, dtype=torch.bool, device=on)
-        return PackState(params, buffers, shift, count, count, count, zeros, alive, params)
+        return PackState(params, buffers, shift, count, count, count, zeros, alive, params, params)
 
     def refill(self, state: PackState, columns: Mapping[int, Column]) -> PackState:
         """The state with some columns replaced by new ones at their start; the others' numbers do not change.

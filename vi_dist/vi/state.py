@@ -24,6 +24,7 @@ class PackState:
         clamped: samples whose log weight was clamped, summed over steps, `(C,)`.
         alive: false once a column has diverged, bool `(C,)`.
         averaged: average of the last iterates of params, `(C, P)`; the params themselves where a column averages none.
+        halfway: `averaged` as it was when the column had taken half of its steps, `(C, P)`; at first, its start.
     """
 
     params: Tensor
@@ -35,6 +36,7 @@ class PackState:
     clamped: Tensor
     alive: Tensor
     averaged: Tensor
+    halfway: Tensor
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The fields in order."""
@@ -43,6 +45,10 @@ class PackState:
     def at_average(self) -> PackState:
         """The state with the averages as its params: what is evaluated and kept. It is not one to step on from."""
         return replace(self, params=self.averaged)
+
+    def at_half(self) -> PackState:
+        """The state with its averages of half-way as its params; no more one to step on from."""
+        return replace(self, params=self.halfway)
 
     def to_bytes(self) -> bytes:
         """The state as safetensors."""

@@ -176,6 +176,8 @@ class Step:
         nan = torch.full_like(loss, math.nan)
         params = torch.where(rows, params, state.params)
         averaged = torch.lerp(state.averaged, params, average_weight(step[:, None] + 1, known["averaging"]))
+        averaged = torch.where(active[:, None], averaged, state.averaged)
+        half = (state.step + 1 == known["half"]) & active
         return (
             params,
             torch.where(rows, torch.stack(buffers), state.buffers),
@@ -185,7 +187,8 @@ class Step:
             torch.where(active, streak, state.streak),
             state.clamped + torch.where(active, clamped, torch.zeros_like(clamped)),
             state.alive & ~(active & (streak >= MAX_STREAK)),
-            torch.where(active[:, None], averaged, state.averaged),
+            averaged,
+            torch.where(half[:, None], averaged, state.halfway),
             torch.where(active, loss, nan),
             torch.where(active, l.mean(-1), nan),
             torch.where(active, norm, nan),
