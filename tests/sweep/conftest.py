@@ -80,6 +80,7 @@ def catalogue() -> Catalogue:
             adam={"beta1": part, "beta2": part}, sgd={"momentum": Argument(float, 0.0, low=0.0)}
         ),
         schedules=_table(constant={}, cosine={"final": Argument(float, 0.0, low=0.0, high=1.0)}),
+        initialisations=_table(prior_median={}, mode={}),
         resolve_estimator=_resolve,
         check=_check,
     )

@@ -140,7 +140,7 @@ def test_two_ways_to_one_configuration_count_once(catalogue: Catalogue) -> None:
         (
             {"optimizer": [{"adam": {"beta1": 0.5}}, {"adam": {"beta2": 0.5}}]},
             [
-                f"m-lr0.01-s0-samples8-steps2000-average0.1-adam(beta1={a}, beta2={b})-constant-reparam"
+                f"m-lr0.01-s0-samples8-steps2000-average0.1-adam(beta1={a}, beta2={b})-constant-prior_median-reparam"
                 for a, b in ((0.5, 0.9), (0.9, 0.5))
             ],
         ),

@@ -133,6 +133,7 @@ def test_defaults() -> None:
         "num_samples": 8,
         "optimizer": "adam",
         "schedule": "constant",
+        "initialisation": "prior_median",
         "averaging": 0.1,
         "seed": 0,
         "executor": "ray",

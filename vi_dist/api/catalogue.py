@@ -9,32 +9,42 @@ from vi_dist.sweep.configuration import Choice, Configuration
 from vi_dist.vi.divergences import DIVERGENCES, Divergence
 from vi_dist.vi.estimators import ESTIMATORS, check_combination, choose
 from vi_dist.vi.guides.table import GUIDES
+from vi_dist.vi.initialisation import INITIALISATIONS
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.optimizers import OPTIMIZERS
 from vi_dist.vi.schedules import SCHEDULES
 
 
-def catalogue(layout: Layout | None = None) -> Catalogue:
-    """Every choice there is; with a model's layout, whatever its coordinates and params rule out is refused too."""
+def catalogue(layout: Layout | None = None, initial_values: bool = False) -> Catalogue:
+    """Every choice there is; with a model's layout, whatever its coordinates and params rule out is refused too.
+
+    `initial_values`: whether there are any to start from.
+    """
     return Catalogue(
         guides=GUIDES,
         divergences=DIVERGENCES,
         estimators=ESTIMATORS,
         optimizers=OPTIMIZERS,
         schedules=SCHEDULES,
+        initialisations=INITIALISATIONS,
         resolve_estimator=_resolve_estimator,
-        check=_Check(layout),
+        check=_Check(layout, initial_values),
     )
 
 
 class _Check:
     """Refuses a combination that would train the wrong thing, and a guide that does not fit the model."""
 
-    def __init__(self, layout: Layout | None) -> None:
-        self._layout = layout
+    def __init__(self, layout: Layout | None, initial_values: bool) -> None:
+        self._layout, self._initial_values = layout, initial_values
         self._fitting: set[Choice] = set()
 
     def __call__(self, configuration: Configuration) -> None:
+        if configuration.initialisation.name == "values" and not self._initial_values:
+            raise SpecError(
+                "the initialisation values takes them from Python: Experiment.sweep(initial_values={...})",
+                key="initialisation",
+            )
         check_combination(
             _divergence(configuration.divergence),
             ESTIMATORS[configuration.estimator.name].make(**dict(configuration.estimator.arguments)),

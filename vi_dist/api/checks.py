@@ -24,6 +24,7 @@ from vi_dist.model.data import digest, load_data
 from vi_dist.model.model import check_model
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context
+from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.layout import Layout
 
 
@@ -106,6 +107,8 @@ def _run_once(prepared: PreparedModel) -> None:
     """Everything that raises for a faulty model, short of tracing."""
     with model_context(prepared.dtype, prepared.device):
         check_model(prepared.model)
+        if prepared.setup.initial_values is not None:
+            coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values)
     prepared.log_density()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Choice = str | Mapping[str, Any]
 Space = Mapping[str, Any]
+Values = Mapping[Any, Any]
 
 
 class Experiment:
@@ -92,6 +93,8 @@ class Experiment:
         optimizer: Choice = "adam",
         seed: int = 0,
         schedule: Choice = "constant",
+        initialisation: str = "prior_median",
+        initial_values: Values | None = None,
         samples: int = 4096,
         compile: str = "auto",  # noqa: A002 - the spec's word
         device: str = "cpu",
@@ -100,8 +103,9 @@ class Experiment:
         """Fit one configuration here and now: a pack of one, through the code that sweeps run.
 
         Choices are names or ``{name: {argument: value}}``; the fit is the average of about the last part
-        `averaging` of the iterates (0: of the last one alone); `samples` are the draws of the evaluation. What the
-        model raises comes through as it is. Raises `SpecError` for bad input.
+        `averaging` of the iterates (0: of the last one alone); the guide starts at `initialisation`, of which
+        ``values`` are `initial_values`, by latent (or its name), others at their prior median; `samples` are the draws
+        of the evaluation. What the model raises comes through as it is. Raises `SpecError` for bad input.
         """
         from vi_dist.api.checks import as_arrays
         from vi_dist.api.fitting import fit_one
@@ -118,9 +122,10 @@ class Experiment:
             "optimizer": optimizer,
             "seed": seed,
             "schedule": schedule,
+            "initialisation": initialisation,
         }
         setup = Setup(self._build, as_arrays(self._data), samples, compile=compile)
-        return fit_one(setup, values, self._dtype, device, progress)
+        return fit_one(setup, values, initial_values, self._dtype, device, progress)
 
     def sweep(
         self,
@@ -134,6 +139,8 @@ class Experiment:
         averaging: float | None = None,
         optimizer: Choice | None = None,
         schedule: Choice | None = None,
+        initialisation: str | None = None,
+        initial_values: Values | None = None,
         seed: int | None = None,
         executor: str | None = None,
         address: str | None = None,
@@ -168,6 +175,7 @@ class Experiment:
             space: choices as lists, ranges as ``{"low": 0.001, "high": 0.1, "log": True}`` (not in a grid).
             search: ``grid``, ``random``, ``qmc`` (a Sobol sequence) or ``tpe``, which learns from `generation` (32)
                 configurations at a time what to ask next.
+            initial_values: of latents or their names, for configurations whose initialisation is ``values``.
             objective: ``elbo``, ``iw_elbo``, ``elpd``, or a function of a `Fit`, called in this process, that returns a
                 number; larger is better.
             holdout: part of the rows that does not train, and that elpd is of.
@@ -195,7 +203,13 @@ class Experiment:
         from vi_dist.api.sweeping import run_sweep
 
         return run_sweep(
-            self._build, self._data, spec, progress=progress, timings=timings, objective=function
+            self._build,
+            self._data,
+            spec,
+            progress=progress,
+            timings=timings,
+            objective=function,
+            initial_values=initial_values,
         )
 
     def resume(
@@ -205,6 +219,7 @@ class Experiment:
         executor: str | None = None,
         address: str | None = None,
         objective: Objective | None = None,
+        initial_values: Values | None = None,
         progress: ProgressCallback | None = None,
     ) -> SweepResult:
         """Go on with a sweep of this experiment that died or was interrupted; the result is the undisturbed one's.
@@ -212,7 +227,7 @@ class Experiment:
         Args:
             directory: the sweep's own, or an output directory: its newest.
             executor, address: where it goes on, if not where it began.
-            objective: the function that ranks, if the sweep had one.
+            objective: the function that ranks, if the sweep had one; and so with `initial_values`.
 
         Raises `SpecError` if the sweep is over, is still under way, or was of another model or other data.
         """
@@ -232,6 +247,7 @@ class Experiment:
             progress=progress,
             timings=timings,
             objective=objective,
+            initial_values=initial_values,
             resumed=found,
         )
 

@@ -10,6 +10,7 @@ import torch
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import check
 from vi_dist.api.fit import Fit, make_fit
+from vi_dist.api.initial_values import with_initial_values
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.pack_run import PackRun
@@ -22,12 +23,19 @@ from vi_dist.sweep.space import resolve_one
 
 
 def fit_one(
-    setup: Setup, values: Mapping[str, Any], dtype: str, device: str, progress: ProgressCallback | None
+    setup: Setup,
+    values: Mapping[str, Any],
+    initial_values: Mapping[Any, Any] | None,
+    dtype: str,
+    device: str,
+    progress: ProgressCallback | None,
 ) -> Fit:
     """Fit one configuration; see `Experiment.fit`. Raises `KeyboardInterrupt` on Ctrl-C: half a fit is none."""
-    resolve_one(values, catalogue(), dtype)
+    given = initial_values is not None
+    resolve_one(values, catalogue(initial_values=given), dtype)
+    setup = with_initial_values(setup, initial_values)
     checked = check(setup, dtype)
-    configuration = resolve_one(values, catalogue(checked.layout), dtype)
+    configuration = resolve_one(values, catalogue(checked.layout, given), dtype)
     run = PackRun(PackTask(0, 1, (configuration,), program_steps=configuration.steps), (0,))
     driver = Driver([run], setup, InlineExecutor(device, raises=True), callback=progress)
     driver.run()
@@ -35,7 +43,7 @@ def fit_one(
         raise KeyboardInterrupt
     assert run.outcomes is not None
     (outcome,), (curves,) = run.outcomes, run.curves()
-    key = configuration.key(checked.data_digest, setup.build.version())
+    key = configuration.key(checked.data_digest, setup.version())
     return make_fit(
         key,
         configuration.to_dict(),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import CheckedModel, as_arrays, check
+from vi_dist.api.initial_values import with_initial_values
 from vi_dist.api.scores import with_scores
 from vi_dist.api.shards import with_shards
 from vi_dist.cluster.build_source import BuildSource
@@ -59,7 +60,7 @@ class PlannedSweep:
 
     def key(self, configuration: Configuration) -> str:
         """What stands for a configuration of this sweep's data and code."""
-        return configuration.key(self.checked.data_digest, _version(self.setup))
+        return configuration.key(self.checked.data_digest, self.setup.version())
 
     def plan(
         self, configurations: Sequence[Configuration], first_place: int, first_index: int
@@ -68,9 +69,12 @@ class PlannedSweep:
         return packing.plan(configurations, self.pack_size, first_place=first_place, first_index=first_index)
 
 
-def plan_sweep(build: BuildSource, data: object, spec: SweepSpec) -> PlannedSweep:
+def plan_sweep(
+    build: BuildSource, data: object, spec: SweepSpec, initial_values: Mapping[Any, Any] | None = None
+) -> PlannedSweep:
     """Resolve and check everything. Raises `SpecError`."""
-    configurations, _ = _opening(spec, catalogue())
+    given = initial_values is not None
+    configurations, _ = _opening(spec, catalogue(initial_values=given))
     halving = halving_of(spec, configurations)
     threads = max(1, int(spec.cpus_per_actor))
     ahead = len(configurations) if spec.search != "tpe" else spec.configurations or len(configurations)
@@ -78,21 +82,15 @@ def plan_sweep(build: BuildSource, data: object, spec: SweepSpec) -> PlannedSwee
     with spec.source.placing():
         setup = with_scores(setup, spec)
         setup = with_shards(setup, spec, configurations)
+        setup = with_initial_values(setup, initial_values)
     checked = check(setup, spec.dtype)
     # Once more, now that the model is known: its coordinates and its params rule out further combinations.
-    configurations, search = _opening(spec, catalogue(checked.layout))
-    version = _version(setup)
+    configurations, search = _opening(spec, catalogue(checked.layout, given))
+    version = setup.version()
     keys = [configuration.key(checked.data_digest, version) for configuration in configurations]
     size = pack_size(spec, checked, configurations)
     packs = packing.plan(configurations, size)
     return PlannedSweep(spec, setup, configurations, keys, packs, checked, size, halving, search)
-
-
-def _version(setup: Setup) -> str:
-    """What configurations' keys know of the code, and of the rows that a step sees."""
-    batch_size = None if setup.shards is None else setup.shards.batch_size
-    version = setup.build.version()
-    return version if batch_size is None else f"{version} batch_size={batch_size}"
 
 
 def pack_size(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vi_dist.api.course import open_course
 from vi_dist.api.finishing import finish
@@ -46,6 +47,7 @@ def run_sweep(
     progress: ProgressCallback | None = None,
     timings: Timings | None = None,
     objective: Objective | None = None,
+    initial_values: Mapping[Any, Any] | None = None,
     resumed: Path | None = None,
 ) -> SweepResult:
     """Run a sweep; see `Experiment.sweep`. `objective` is the callable that the spec speaks of.
@@ -61,7 +63,7 @@ def run_sweep(
     executor = make_executor(spec)
     executor.prepare()
     try:
-        planned = plan_sweep(build, data, spec)
+        planned = plan_sweep(build, data, spec, initial_values)
         if resumed is None:
             output = local_output(spec.output_dir)
             files = SweepFiles.create(output, spec.name, planned.keys, planned.objective)

@@ -19,6 +19,7 @@ _TABLES = {
     "estimators": "vi_dist.vi.estimators:ESTIMATORS",
     "optimizers": "vi_dist.vi.optimizers:OPTIMIZERS",
     "schedules": "vi_dist.vi.schedules:SCHEDULES",
+    "initialisations": "vi_dist.vi.initialisation:INITIALISATIONS",
 }
 
 

@@ -33,6 +33,7 @@ class Table(StrEnum):
     estimators = "estimators"
     optimizers = "optimizers"
     schedules = "schedules"
+    initialisations = "initialisations"
 
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]

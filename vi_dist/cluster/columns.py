@@ -28,6 +28,7 @@ def column(configuration: Configuration) -> Column:
         ),
         estimator=ESTIMATORS[configuration.estimator.name].make(**dict(configuration.estimator.arguments)),
         coefficients=dict(configuration.optimizer.arguments),  # type: ignore[arg-type]
+        initialisation=configuration.initialisation.name,
         averaging=configuration.averaging,
         schedule=(schedule.name, dict(schedule.arguments)),  # type: ignore[arg-type]
     )

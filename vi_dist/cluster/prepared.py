@@ -22,6 +22,7 @@ from vi_dist.vi.batch_density import BatchDensity
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context, steady_products
 from vi_dist.vi.density import Density
+from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.joint_values import JointValues
 from vi_dist.vi.layout import Layout, make_layout
 from vi_dist.vi.mode import Mode, find_mode
@@ -146,6 +147,12 @@ class PreparedModel:
         """The mode of the coordinates' density, found once, in float64; None where there is none to be found."""
         precise = PreparedModel(self.setup, torch.float64)
         return find_mode(precise.joint(), precise.start, precise.layout.size)
+
+    @cached_property
+    def initial_coordinates(self) -> torch.Tensor:
+        """The user's initial values as coordinates. Raises `ModelError` for values that the model cannot have."""
+        with model_context(self.dtype, self.device):
+            return coordinates_of(self.model, self.layout, self.setup.initial_values or {})
 
     def log_density(self) -> float:
         """The log joint where guides start. Raises `ModelError` if the model fails there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.fx import GraphModule
@@ -14,6 +15,7 @@ from vi_dist.cluster.task import PackTask, StepKind
 from vi_dist.sweep.plan import Program, program
 from vi_dist.vi.columns import padded
 from vi_dist.vi.compile import Decision, decide
+from vi_dist.vi.initialisation import Places, start_of
 from vi_dist.vi.mode import Mode
 from vi_dist.vi.pack import PackProgram
 
@@ -94,7 +96,9 @@ def make_program(
     """
     first = task.configurations[0]
     guide = family(first.guide, prepared.layout.noise)
-    guide = guide.placed(find_mode or (lambda: prepared.mode), torch.empty(0, dtype=dtype, device=device))
+    find_mode = find_mode or (lambda: prepared.mode)
+    guide = guide.placed(find_mode, torch.empty(0, dtype=dtype, device=device))
+    places = Places(prepared.layout.loc, find_mode, lambda: prepared.initial_coordinates)
     return PackProgram(
         prepared.joint(guide.jacobian) if all_rows else prepared.training_joint(guide.jacobian),
         prepared.layout,
@@ -106,6 +110,7 @@ def make_program(
         kinds=[column(configuration) for configuration in task.kinds],
         ids=None if prepared.rows is None else prepared.rows.ids,
         batches=None if all_rows else prepared.batches,
+        start_of=partial(start_of, places=places),
         dtype=dtype,
         device=device,
     )

@@ -129,6 +129,7 @@ def run_params(configuration: Configuration) -> dict[str, Any]:
         "optim.schedule": str(configuration.schedule),
         "num_samples": configuration.num_samples,
         "steps": configuration.steps,
+        "initialisation": configuration.initialisation.name,
         "averaging": configuration.averaging,
         "seed": configuration.seed,
         "dtype": configuration.dtype,

@@ -10,6 +10,7 @@ from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.holdout import Holdout
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.evaluation.moments import Moments
+from vi_dist.model.data import digest, load_data
 from vi_dist.model.shard_rows import ShardRows
 
 
@@ -27,6 +28,7 @@ class Setup:
         evaluations: how many there will be at most, which is what compiling the log joint for them is worth.
         holdout: rows that do not train, and that guides are scored by.
         reference: means and sds of elements by name, to which the distance is measured.
+        initial_values: of latents by name, for guides that start there.
         shards: how the data are cut; None for data that are not.
     """
 
@@ -39,3 +41,13 @@ class Setup:
     holdout: Holdout | None = None
     reference: Moments | None = None
     shards: Sharding | None = None
+    initial_values: Mapping[str, Any] | None = None
+
+    def version(self) -> str:
+        """What configurations' keys know of the code, of the rows that a step sees, and of where guides start."""
+        batch_size = None if self.shards is None else self.shards.batch_size
+        version = self.build.version()
+        version += "" if batch_size is None else f" batch_size={batch_size}"
+        if self.initial_values is None:
+            return version
+        return f"{version} initial_values={digest(load_data(self.initial_values))}"

@@ -18,6 +18,7 @@ from vi_dist.sweep.configuration import CHOICES, Choice
 from vi_dist.vi.divergences import DIVERGENCES
 from vi_dist.vi.estimators import ESTIMATORS
 from vi_dist.vi.guides.table import GUIDES
+from vi_dist.vi.initialisation import INITIALISATIONS
 from vi_dist.vi.optimizers import OPTIMIZERS
 from vi_dist.vi.schedules import SCHEDULES
 from vi_dist.vi.table import REQUIRED, Entry
@@ -32,6 +33,7 @@ _TABLES: Mapping[str, Mapping[str, Entry]] = {
     "estimator": ESTIMATORS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "initialisation": INITIALISATIONS,
 }
 
 

@@ -32,6 +32,7 @@ class Catalogue:
     estimators: Mapping[str, Entry]
     optimizers: Mapping[str, Entry]
     schedules: Mapping[str, Entry]
+    initialisations: Mapping[str, Entry]
     resolve_estimator: Callable[[Choice, Choice, Choice], Choice]
     check: Callable[[Configuration], None]
 
@@ -49,6 +50,7 @@ class Catalogue:
             "estimator": {AUTO: auto, **self.estimators},
             "optimizer": self.optimizers,
             "schedule": self.schedules,
+            "initialisation": self.initialisations,
         }
 
     def fit(self, dimension: str, options: Dimension) -> Dimension:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vi_dist.sweep.values import Scalar, short_number
 
-CHOICES = ("guide", "divergence", "estimator", "optimizer", "schedule")
+CHOICES = ("guide", "divergence", "estimator", "optimizer", "schedule", "initialisation")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Configuration:
     steps: int
     seed: int
     dtype: str
+    initialisation: Choice = Choice("prior_median")
     averaging: float = 0.0
     name: str = field(default="", compare=False)
 

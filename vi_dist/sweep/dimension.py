@@ -22,6 +22,7 @@ DIMENSIONS: Mapping[str, Argument | None] = {
     "estimator": None,
     "optimizer": None,
     "schedule": None,
+    "initialisation": None,
     "num_samples": NUM_SAMPLES,
     "steps": STEPS,
     "averaging": AVERAGING,

@@ -39,6 +39,7 @@ _SUFFIXES: Mapping[str, Callable[[Draft, _Level], str]] = {
     "averaging": lambda draft, level: f"average{short_number(draft.configuration.averaging, level.digits)}",
     "optimizer": lambda draft, level: _choice(draft, "optimizer", level),
     "schedule": lambda draft, level: _choice(draft, "schedule", level),
+    "initialisation": lambda draft, level: _choice(draft, "initialisation", level),
     "estimator": lambda draft, level: _choice(draft, "estimator", level),
 }
 

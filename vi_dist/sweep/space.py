@@ -27,6 +27,7 @@ DEFAULT_NAMES: Mapping[str, str] = {
     "estimator": "auto",
     "optimizer": "adam",
     "schedule": "constant",
+    "initialisation": "prior_median",
 }
 # Redraws of one configuration before a space that can be listed is, and any other is given up.
 _REDRAWS_LISTED, _REDRAWS = 50, 1000
@@ -84,6 +85,7 @@ class Space:
         sweep_level: dict[str, Dimension] = {
             "optimizer": (spec.optimizer,),
             "schedule": (spec.schedule,),
+            "initialisation": (spec.initialisation,),
             "num_samples": (Item(spec.num_samples, "num_samples"),),
             "steps": (Item(spec.steps, "steps"),),
             "averaging": (Item(spec.averaging, "averaging"),),

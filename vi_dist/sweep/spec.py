@@ -145,15 +145,14 @@ class SweepSpec(BaseModel):
     configurations: Annotated[int | None, _optional_number(_COUNT)] = Field(
         default=None, description="how many; a grid without it is whole"
     )
-    steps: Annotated[int, _number(STEPS)] = Field(
-        default=STEPS.default, description="optimizer steps of a fit"
-    )
+    steps: Annotated[int, _number(STEPS)] = Field(default=STEPS.default, description="of a fit")
     num_samples: Annotated[int, _number(NUM_SAMPLES)] = Field(
         default=NUM_SAMPLES.default, description="draws per step"
     )
     optimizer: Annotated[Named, _entry("optimizer"), _Dump] = Field(default=Named("adam", (), "optimizer"))
-    schedule: Annotated[Named, _entry("schedule"), _Dump] = Field(
-        default=Named("constant", (), "schedule"), description="of the learning rate"
+    schedule: Annotated[Named, _entry("schedule"), _Dump] = Field(default=Named("constant", (), "schedule"))
+    initialisation: Annotated[Named, _entry("initialisation"), _Dump] = Field(
+        default=Named("prior_median", (), "initialisation"), description="where guides start"
     )
     averaging: Annotated[float, _number(AVERAGING)] = Field(
         default=AVERAGING.default, description="about which part of the iterates, the last ones, is averaged"
@@ -161,12 +160,8 @@ class SweepSpec(BaseModel):
     seed: Annotated[int, _number(SEED)] = Field(
         default=SEED.default, description="of the search, and of the fits where the space has none"
     )
-    halving: HalvingSpec | None = Field(
-        default=None, description="stop the weakest on the way; absent, nobody"
-    )
-    budget: Budget | None = Field(
-        default=None, description="of the sweep; what it ends depends on the machine"
-    )
+    halving: HalvingSpec | None = Field(default=None, description="stop the weakest on the way")
+    budget: Budget | None = Field(default=None, description="of the sweep's time; see time_limit")
     time_limit: Annotated[float | None, _optional_number(_TIME)] = Field(
         default=None, description="seconds for each fit; what it ends depends on the machine"
     )

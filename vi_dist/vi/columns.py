@@ -21,6 +21,7 @@ class Column:
         coefficients: the optimizer's, by name.
         schedule: name in `SCHEDULES` and its arguments.
         clip: largest gradient norm; infinite for none.
+        initialisation: where the guide starts, a name in `INITIALISATIONS`.
         averaging: about which part of the iterates, the last ones, is averaged; 0 takes the last one alone.
     """
 
@@ -33,6 +34,7 @@ class Column:
     schedule: tuple[str, Mapping[str, float]] = ("constant", {})
     clip: float = float("inf")
     averaging: float = 0.0
+    initialisation: str = "prior_median"
 
     @property
     def needs_shift(self) -> bool:

@@ -108,7 +108,7 @@ def make_layout(model: Model, sharded: bool = False) -> Layout:
 
 def _coordinates(variable: RVIdentifier, node: Variable) -> tuple[torch.Size, Tensor]:
     """A latent's shape and its value's unconstrained coordinates."""
-    return node.value.shape, _unconstrain(variable, node.distribution, node.value).detach()
+    return node.value.shape, unconstrained(variable, node.distribution, node.value).detach()
 
 
 def _sites(
@@ -123,7 +123,8 @@ def _sites(
     return tuple(sites), torch.cat(flats) if flats else torch.zeros(0)
 
 
-def _unconstrain(variable: RVIdentifier, distribution: Distribution, value: Tensor) -> Tensor:
+def unconstrained(variable: RVIdentifier, distribution: Distribution, value: Tensor) -> Tensor:
+    """The coordinates of a latent's value. Raises `ModelError` for a distribution that has no continuous ones."""
     support = support_of(distribution)
     if support is None:
         raise ModelError(

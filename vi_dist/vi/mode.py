@@ -62,7 +62,9 @@ def find_mode(joint: LogJoint, start: Tensor, size: int) -> Mode | None:
     step, found = newton(gradient, hessian)
     reached = _reached(value, gradient, step, hessian, found)
     if not bool(reached.any()):
-        log.warning("no mode was found; whitened guides are trained in the plain coordinates")
+        log.warning(
+            "no mode was found; whitened guides are trained in the plain coordinates, and from the prior's median"
+        )
         return None
     mass = value + 0.5 * (size * math.log(2 * math.pi) - found.log_det)
     best = int(torch.where(reached, mass, torch.full_like(mass, -math.inf)).argmax())

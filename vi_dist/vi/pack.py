@@ -19,6 +19,7 @@ from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.delta import DeltaFamily
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.guides.mean_field import MeanField
+from vi_dist.vi.initialisation import Start
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.noise import SHIFT, TRAINING, NoiseSpace, NormalSource
 from vi_dist.vi.optimizers import Optimizer
@@ -59,6 +60,7 @@ class PackProgram:
             `columns`: those of all packs that share the program, or that may be refilled into it.
         ids: for a shard of a model, the numbers of its rows (or groups) among all, `(n,)`.
         batches: of a shard whose `joint` takes a batch of its rows (`trace_batches`), which rows at which step.
+        start_of: where a guide starts, by the name of its initialisation; default: the layout's own place for all.
         dtype, device: of every number.
 
     The same columns at the same width give the same numbers wherever they run; a column's numbers do not depend on
@@ -78,6 +80,7 @@ class PackProgram:
         kinds: Sequence[Column] = (),
         ids: Tensor | None = None,
         batches: Batches | None = None,
+        start_of: Callable[[str], Start] | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -92,6 +95,7 @@ class PackProgram:
         self.step = Step(joint, layout, family, local, optimizer)
         self.space = NoiseSpace(sites)
         kinds = (*kinds, *columns)
+        self._start_of = start_of or (lambda name: Start(layout.loc))
         self._groups = group(kinds)
         self._schedules = sorted({c.schedule[0] for c in kinds})
         self._limit = 40.0 if dtype == torch.float32 else 300.0
@@ -104,7 +108,9 @@ class PackProgram:
 
     def first_params(self) -> Tensor:
         """Params before the first step, `(C, P)`."""
-        return self.step.initial().to(self.device, self.dtype).expand(self.width, -1).clone()
+        names = [column.initialisation for column in self.columns]
+        made = {name: self.step.initial(self._start_of(name)) for name in dict.fromkeys(names)}
+        return torch.stack([made[name] for name in names]).to(self.device, self.dtype)
 
     def start(self, own: Tensor | None = None) -> PackState:
         """The state before the first step.

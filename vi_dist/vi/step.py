@@ -16,6 +16,7 @@ from vi_dist.vi.averaging import average_weight
 from vi_dist.vi.columns import ColumnTensors, pack_coefficients
 from vi_dist.vi.estimators import Coefficients, log_mean_exp
 from vi_dist.vi.guides.family import Family
+from vi_dist.vi.initialisation import Start
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.optimizers import Optimizer, clip
 from vi_dist.vi.schedules import SCHEDULES
@@ -59,9 +60,10 @@ class Step:
         self.guide_size = sum(shape.numel() for shape in self._shapes.values())
         self.shared_size = self.guide_size + layout.eta.shape[0]
 
-    def initial(self) -> Tensor:
+    def initial(self, start: Start) -> Tensor:
         """Params before the first step, `(P,)`."""
-        parts = [*self.family.initial(self.layout.loc).values(), self.layout.eta]
+        leaves = self.family.initial(start.loc.to(self.layout.loc), start.scale)
+        parts = [*leaves.values(), self.layout.eta]
         if self.local is not None:
             parts += self.local.initial(self.layout.local_loc).values()
         return torch.cat([part.reshape(-1).to(self.layout.loc) for part in parts])

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vi_dist.model.delta import Delta
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale
 
 
 class DeltaFamily(Family):
@@ -17,7 +17,7 @@ class DeltaFamily(Family):
     jacobian: ClassVar[bool] = False
     has_density: ClassVar[bool] = False
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         return {"loc": loc.clone()}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:

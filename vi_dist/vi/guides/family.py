@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vi_dist.vi.mode import Mode
 
 INITIAL_SCALE = 0.1
+
+Scale = float | Tensor
+"""Standard deviations, one for all coordinates or `(d,)`."""
 # The purpose under which leaves get their first values: no purpose of a fit.
 _INITIAL = 101
 
@@ -78,8 +81,8 @@ class Family(ABC):
         return dict(leaves), [""] * model_params.shape[0]
 
     @abstractmethod
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
-        """Leaves, without the leading axis, of a guide centred at loc `(d,)` with the given standard deviation."""
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
+        """Leaves, without the leading axis, of a guide centred at loc `(d,)` with the given standard deviations."""
 
     def stratify(self, noise: Tensor) -> Tensor:
         """The noise `(C, S, E)` of one training step rearranged so that its S samples cover the guide evenly.
@@ -116,7 +119,18 @@ class Family(ABC):
 
 def inverse_softplus(scale: float) -> float:
     """x with softplus(x) = scale."""
-    return float(torch.tensor(scale, dtype=torch.float64).expm1().log())
+    return float(_inverse_softplus(torch.tensor(scale, dtype=torch.float64)))
+
+
+def raw_scales(scale: Scale, loc: Tensor) -> Tensor:
+    """x `(d,)`, like loc, with softplus(x) = scale."""
+    wide = torch.as_tensor(scale, dtype=torch.float64, device=loc.device)
+    return _inverse_softplus(wide).to(loc).expand_as(loc).clone()
+
+
+def _inverse_softplus(scale: Tensor) -> Tensor:
+    # Of a large scale it is the scale itself, and e to it is infinite.
+    return torch.where(scale > 30, scale, scale.expm1().log())
 
 
 def fixed_normals(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from vi_dist.errors import ModelError
 from vi_dist.model.seeding import fixed_seed
 from vi_dist.model.validation import unvalidated
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals
 from vi_dist.vi.guides.full_rank import FullRank
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
@@ -62,7 +62,7 @@ class Flow(Family):
             for name, shape in self._shapes.items()
         }
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         weights = {name: self._first_value(name, loc) for name in self._shapes}
         return {**self._affine.initial(loc, scale), **weights}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 from torch.nn.functional import softplus
 
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, inverse_softplus
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, raw_scales
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
 
 
@@ -20,9 +20,9 @@ class FullRank(Family):
     the entries of N still wander: with L's entries free, a scale of 0.1 and steps of 0.04 make it explode.
     """
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         d = loc.shape[0]
-        raw = torch.full_like(loc, inverse_softplus(scale))
+        raw = raw_scales(scale, loc)
         return {"loc": loc.clone(), "raw_scale": raw, "lower": loc.new_zeros(d * (d - 1) // 2)}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
 from vi_dist.model.delta import Delta
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _FLAT, _AT_MODE = 1e-10, 1e-3
 class SettledLaplace(Family):
     """q(z) = Normal(z; loc, scale_tril scale_tril^T), the guide that `Laplace.settle` returns."""
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         return {
             "loc": loc.clone(),
             "scale_tril": torch.eye(self.size, dtype=loc.dtype, device=loc.device) * scale,
@@ -60,7 +60,7 @@ class Laplace(Family):
 
     has_density: ClassVar[bool] = False
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         return {"loc": loc.clone()}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:

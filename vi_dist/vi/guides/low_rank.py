@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, LowRankMultivariateNormal
 from torch.nn.functional import softplus
 
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals, inverse_softplus
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals, raw_scales
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 
@@ -39,11 +39,11 @@ class LowRank(Family):
     def noise(self) -> NoiseSpace:
         return NoiseSpace((*self.space.sites, NoiseSite("#low_rank", self.rank)))
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         raw = fixed_normals("low_rank", (loc.shape[0], self.rank), loc)
         factor = raw * (_START / raw.square().sum(-1, keepdim=True).sqrt())
-        own = inverse_softplus(scale / math.sqrt(1 + _START**2))
-        return {"loc": loc.clone(), "raw_scale": torch.full_like(loc, own), "factor": factor}
+        own = raw_scales(scale / math.sqrt(1 + _START**2), loc)
+        return {"loc": loc.clone(), "raw_scale": own, "factor": factor}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
         own, shared = noise[..., : self.size], noise[..., self.size :]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, inverse_softplus
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, raw_scales
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -23,8 +22,8 @@ class MeanField(Family):
     torch.Size([3])
     """
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
-        return {"loc": loc.clone(), "raw_scale": torch.full_like(loc, inverse_softplus(scale))}
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
+        return {"loc": loc.clone(), "raw_scale": raw_scales(scale, loc)}
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
         return leaves["loc"][:, None] + softplus(leaves["raw_scale"])[:, None] * noise

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.special import ndtr, ndtri
 
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals
 from vi_dist.vi.guides.full_rank import FullRank
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.guides.mean_field import MeanField
@@ -43,7 +43,7 @@ class Mixture(Family):
     def noise(self) -> NoiseSpace:
         return NoiseSpace((*self.space.sites, NoiseSite("#mixture", 1)))
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         k = self.components
         between = fixed_normals("mixture", (k, loc.shape[0]), loc)
         between = between - between.mean(0)

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, MultivariateNormal
 from torch.nn.functional import pad, softplus
 
 from vi_dist.vi.guides.blocks import block_of_each
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, fixed_normals, inverse_softplus
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals, raw_scales
 from vi_dist.vi.guides.full_rank import unit_triangle
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
 from vi_dist.vi.noise import NoiseSpace
@@ -55,8 +55,8 @@ class Structured(Family):
         self._inside = (self._block[:, None] == self._block).tril(-1)
         self._first, self._last = int(sizes[0]), int(sizes[-1])
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
-        raw = torch.full_like(loc, inverse_softplus(scale))
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
+        raw = raw_scales(scale, loc)
         leaves = {"loc": loc.clone(), "raw_scale": raw, "lower": loc.new_zeros(int(self._inside.sum()))}
         if self.blocks > 1:
             # U starts at 0, which makes the guide mean-field; V does not, or neither would have a gradient.

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent
 from torch.distributions import StudentT as UnivariateT
 from torch.nn.functional import softplus
 
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, inverse_softplus
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, raw_scales
 from vi_dist.vi.guides.full_rank import FullRank
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
@@ -31,7 +31,7 @@ def bailey(first: Tensor, second: Tensor, df: Tensor | float) -> Tensor:
     return first * torch.sqrt(torch.expm1(square / df) * df / square)
 
 
-def _own_scale(scale: float, df: float) -> float:
+def _own_scale(scale: Scale, df: float) -> Scale:
     """The scale of a Student-t of standard deviation `scale`; just that where it has no standard deviation."""
     return scale * math.sqrt((df - 2) / df) if df > 2 else scale
 
@@ -59,10 +59,10 @@ class MeanFieldT(Family):
     def noise(self) -> NoiseSpace:
         return _second_sites(self.space)
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         return {
             "loc": loc.clone(),
-            "raw_scale": torch.full_like(loc, inverse_softplus(_own_scale(scale, self.df))),
+            "raw_scale": raw_scales(_own_scale(scale, self.df), loc),
         }
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class FullRankT(Family):
     def noise(self) -> NoiseSpace:
         return _second_sites(self.space)
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         return self._affine.initial(loc, _own_scale(scale, self.df))
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:

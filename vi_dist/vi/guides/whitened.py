@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves
+from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.noise import NoiseSpace
 
@@ -65,7 +65,7 @@ class Whitened(Family):
             ]
         return {**settled, **found}, remarks
 
-    def initial(self, loc: Tensor, scale: float = INITIAL_SCALE) -> dict[str, Tensor]:
+    def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         if self._mode is None:
             return self.inner.initial(loc, scale)
         return self.inner.initial(torch.zeros_like(loc), 1.0)
