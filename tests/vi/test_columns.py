@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vi_dist.vi.columns import Column, group, group_tensors, pack_coefficients, padded
+from vi_dist.vi.columns import Column, column_tensors, group, group_tensors, pack_coefficients, padded
 from vi_dist.vi.divergences import amari, jensen_shannon, kl_forward, kl_reverse, pearson_chi2
 from vi_dist.vi.estimators import Coefficients, dreg, reparam, score, self_normalised, stl, vr_iwae
 
@@ -36,7 +36,9 @@ def by_group(
     l: Tensor, shift: Tensor, columns: list[Column], limit: float = 300.0
 ) -> tuple[Coefficients, Tensor]:
     groups = group(columns)
-    return pack_coefficients(l, shift, limit, groups, group_tensors(columns, groups, l))
+    return pack_coefficients(
+        l, shift, torch.tensor([[limit]], dtype=F64), groups, group_tensors(columns, groups, l)
+    )
 
 
 def test_arguments_do_not_split_groups(columns: list[Column]) -> None:
@@ -85,6 +87,12 @@ def test_what_lies_beyond_the_limit_is_clamped_and_counted(columns: list[Column]
         if one.needs_shift:
             assert torch.equal(made.path[row], at_limit.path[row])
             assert bool(made.loss[row].isfinite())
+
+
+def test_the_limit_is_the_tighter_the_steeper_a_divergence(columns: list[Column]) -> None:
+    made = column_tensors(columns, group(columns), ["constant"], [], torch.zeros(0))
+    limits = made.named["limit"][:, 0].tolist()
+    assert limits == [32.0, 32.0, 32.0, 16.0, 32.0, 32.0, 32.0, 32.0, 32.0, 16.0]
 
 
 def test_padding_repeats_the_first_column_and_takes_no_step(columns: list[Column]) -> None:

@@ -13,16 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vi_dist.vi.columns import LIMITS
 from vi_dist.vi.divergences import (
     DIVERGENCES,
     Divergence,
     amari,
     as_divergence,
     bounds_evidence,
+    dual,
     jensen_shannon,
     kl_forward,
     kl_reverse,
     softplus,
+    symmetrised,
 )
 from vi_dist.vi.estimators import slopes
 from vi_dist.vi.table import REQUIRED
@@ -182,14 +185,33 @@ def test_the_power_is_that_of_the_family(name: str, arguments: dict[str, float])
 
 
 @every
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 10.0), (F64, 300.0)])
-def test_slopes_are_finite_up_to_the_limit(
-    name: str, arguments: dict[str, float], dtype: torch.dtype, limit: float
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_slopes_can_be_squared_up_to_the_limit(
+    name: str, arguments: dict[str, float], dtype: torch.dtype
 ) -> None:
-    """With room for the square of the gradient, which its norm and Adam take."""
+    """A gradient's norm and Adam do; with room for a model's own slopes, up to a thousand."""
     divergence = DIVERGENCES[name].make(**arguments)
+    limit = LIMITS[dtype] / divergence.growth
     made = slopes(divergence, torch.tensor([-limit, -limit / 2, limit / 2, limit], dtype=dtype))
-    assert all(bool(part.isfinite().all()) for part in made)
+    assert all(bool((1e3 * part).square().isfinite().all()) for part in made)
+
+
+@pytest.mark.parametrize(
+    ("divergence", "growth"),
+    [
+        (DIVERGENCES["kl_reverse"].make(), 1),
+        (DIVERGENCES["pearson_chi2"].make(), 2),
+        (DIVERGENCES["amari"].make(-2.0), 2),
+        (DIVERGENCES["amari"].make(0.5), 1),
+        (dual("neyman_chi2"), 2),
+        (symmetrised("pearson_chi2"), 2),
+        (symmetrised(DIVERGENCES["amari"].make(3.0)), 3),
+    ],
+)
+def test_how_steep_they_are(divergence: Divergence, growth: float) -> None:
+    assert divergence.growth == growth
+    far = torch.tensor([-60.0, 60.0], dtype=F64)
+    assert 0.9 * growth < float(divergence(far).abs().log().max()) / 60 < 1.1 * growth or growth == 1
 
 
 # Where the literal form has neither value nor slope left to overflow: MATH.md, "Overflow", promises no more than this.

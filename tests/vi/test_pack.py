@@ -28,6 +28,7 @@ from vi_dist.vi.divergences import (
     kl_reverse,
     modified_gan,
     neyman_chi2,
+    pearson_chi2,
 )
 from vi_dist.vi.estimators import (
     ESTIMATORS,
@@ -517,11 +518,14 @@ def test_clamped_samples_are_counted(engine: Make, column: Make) -> None:
     columns = [
         column(0, divergence=kl_forward, estimator=reparam),
         column(1, divergence=jeffreys, estimator=stl),
+        column(2, divergence=pearson_chi2, estimator=reparam),
+        column(3, divergence=amari(-2.0), estimator=reparam),
     ]
     program = engine(lambda: normal_normal(40.0, 0.01), dtype=F32).program(columns, samples=8)
     state, _ = program.advance(program.start(), 10)
     assert bool((state.clamped > 0).all())
     assert bool(state.params.isfinite().all())
+    assert state.skipped[2:].tolist() == [0, 0], "the steep ones have limits of their own"
 
 
 # -- the shift ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ from vi_dist.vi.divergences import Divergence
 from vi_dist.vi.estimators import Coefficients, Estimator, select
 from vi_dist.vi.schedules import SCHEDULES
 
+LIMITS = {torch.float32: 32.0, torch.float64: 300.0}
+"""The largest exponent in a gradient: its square must stay a number, with room for the slopes of a model."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -87,12 +90,12 @@ def group_tensors(columns: Sequence[Column], groups: Sequence[Group], like: Tens
 
 
 def pack_coefficients(
-    l: Tensor, shift: Tensor, limit: float, groups: Sequence[Group], tensors: Sequence[Sequence[Tensor]]
+    l: Tensor, shift: Tensor, limit: Tensor, groups: Sequence[Group], tensors: Sequence[Sequence[Tensor]]
 ) -> tuple[Coefficients, Tensor]:
     """Table B for a pack: every row by its own divergence and estimator; and how many samples were clamped, `(C,)`.
 
-    l is `(C, S)`, shift `(C,)`. Where the divergence needs it, l - shift is clamped to +-limit, which keeps the
-    exponentials finite; a clamped sample keeps the slope of the limit.
+    l is `(C, S)`, shift `(C,)`, limit `(C, 1)`. Where the divergence needs it, l - shift is clamped to +-limit, which
+    keeps the exponentials finite, and the squares in a gradient's norm; a clamped sample keeps the slope of the limit.
     """
     clamped = torch.zeros_like(shift)
     result: Coefficients | None = None
@@ -156,6 +159,7 @@ def column_tensors(
         "rate": numbers([c.learning_rate for c in columns]),
         "total": numbers([max(c.steps, 1) for c in columns]),
         "clip": numbers([c.clip for c in columns]),
+        "limit": numbers([LIMITS[like.dtype] / c.divergence.growth for c in columns]),
         "averaging": numbers([c.averaging for c in columns]),
     }
     for name in coefficients:

@@ -33,6 +33,7 @@ class Divergence:
             log u, 1 means u log u); None outside the power family. Given as a function of the arguments.
         decreasing: whether g falls everywhere, so that E_q[g] bounds the evidence from below.
         kinked: whether g' jumps somewhere, which rules out estimators that need g''.
+        steepness: the largest b for which g grows as e^(b |l|) on either side, where `power` does not tell.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Divergence:
     power_of: Callable[..., Any] | None = None
     decreasing: bool = False
     kinked: bool = False
+    steepness: float = 1.0
 
     def __call__(self, l: Tensor) -> Tensor:
         return self.function(l, *self.arguments)
@@ -49,6 +51,11 @@ class Divergence:
     def power(self) -> Any:
         """The power family's exponent for these arguments, or None."""
         return None if self.power_of is None else self.power_of(*self.arguments)
+
+    @property
+    def growth(self) -> float:
+        """How steep g is in the exponent, at least 1: e^(growth |l|) must be a number that can be squared."""
+        return max(self.steepness, abs(float(self.power or 0.0)))
 
     @property
     def needs_shift(self) -> bool:
@@ -120,7 +127,9 @@ _DUALS = {
 _SYMMETRISED = {
     "kl_reverse": jeffreys,
     "kl_forward": jeffreys,
-    "pearson_chi2": Divergence("symmetrised(pearson_chi2)", lambda l: torch.expm1(l) * torch.sinh(l)),
+    "pearson_chi2": Divergence(
+        "symmetrised(pearson_chi2)", lambda l: torch.expm1(l) * torch.sinh(l), steepness=2.0
+    ),
 }
 
 
@@ -154,7 +163,8 @@ def symmetrised(of: str | Callable[[Tensor], Tensor]) -> Divergence:
     if other is known or known.name in _SYMMETRISED:
         return _SYMMETRISED.get(known.name, known)
     name = f"symmetrised({known.name})"
-    return Divergence(name, lambda l: 0.5 * (known(l) + other(l)), kinked=known.kinked)
+    steepness = max(known.growth, other.growth)
+    return Divergence(name, lambda l: 0.5 * (known(l) + other(l)), kinked=known.kinked, steepness=steepness)
 
 
 def _named(of: str | Callable[[Tensor], Tensor], entry: str) -> Divergence:

@@ -98,7 +98,6 @@ class PackProgram:
         self._start_of = start_of or (lambda name: Start(layout.loc))
         self._groups = group(kinds)
         self._schedules = sorted({c.schedule[0] for c in kinds})
-        self._limit = 40.0 if dtype == torch.float32 else 300.0
         self._set_columns(padded(columns, width or len(columns)))
         self._graph: GraphModule | None = None
         self._steps: StepsFunction | None = None
@@ -259,7 +258,7 @@ class PackProgram:
         """`Step.rest` of state, noise, what the shards summed, the local slopes, and `constants`."""
         state, (eps, summed, local_slope, *constants) = PackState(*inputs[:PARTS]), inputs[PARTS:]
         columns = self._columns.with_flat(constants)
-        return self.step.rest(state, eps, summed, local_slope, columns, self._limit)
+        return self.step.rest(state, eps, summed, local_slope, columns)
 
     def own_example(self) -> tuple[Tensor, ...]:
         """Inputs of `own`, for tracing."""
@@ -278,9 +277,7 @@ class PackProgram:
         """One step as a pure function of tensors: state, noise and column constants in, state and records out."""
         state, (eps, *constants) = PackState(*inputs[:PARTS]), inputs[PARTS:]
         summed, local_slope = self.step.own(state.params, eps)
-        return self.step.rest(
-            state, eps, summed, local_slope, self._columns.with_flat(constants), self._limit
-        )
+        return self.step.rest(state, eps, summed, local_slope, self._columns.with_flat(constants))
 
     def shift_noise(self) -> Tensor:
         """The noise `(C, 64, E)` of the first estimate of log Z."""

@@ -109,7 +109,6 @@ class Step:
         summed: Tensor,
         local_slope: Tensor,
         columns: ColumnTensors,
-        limit: float,
     ) -> tuple[Tensor, ...]:
         """Parts B and C and the update: state and records `(C,)` after the step, from what the shards summed."""
         known, d = columns.named, self.layout.size
@@ -117,7 +116,7 @@ class Step:
         z = self.family.draw(leaves, global_eps)
         log_q, slope = self.family.density_of_draw(leaves, global_eps, z)
         l = summed[..., 0] - log_q
-        result, clamped = pack_coefficients(l, state.shift, limit, columns.groups, columns.tensors)
+        result, clamped = pack_coefficients(l, state.shift, known["limit"], columns.groups, columns.tensors)
         scored = any(one.example.estimator.uses_score for one in columns.groups)
         own_slope = summed[..., 1 : 1 + d] - slope
         gradient = _guide_gradient(self.family, leaves, global_eps, own_slope, result, scored)
