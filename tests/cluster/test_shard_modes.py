@@ -10,16 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vi_dist.api.planning import plan_sweep
-from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.shard_worker import ShardWorker
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.cluster.task import Outcome, PackTask
 from vi_dist.cluster.worker import PackWorker
-from vi_dist.errors import SpecError
 from vi_dist.sweep.configuration import Configuration
-from vi_dist.sweep.spec import make_spec
 
 Configure = Callable[..., Configuration]
 STEPS = 40
@@ -48,10 +44,3 @@ def test_shards_find_the_mode_and_the_fit_of_one_worker(
         for name, leaf in mine.leaves.items():
             torch.testing.assert_close(leaf, other.leaves[name], rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose((mine.elbo, mine.khat), (other.elbo, other.khat), rtol=1e-8)
-
-
-def test_latents_of_rows_have_no_part_in_a_mode(toy: Any) -> None:
-    space = {"guide": [{"full_rank": {"whiten": True}}], "learning_rate": [0.1], "seed": [0]}
-    spec = make_spec({"name": "levels", "space": space, "shards": 2})
-    with pytest.raises(SpecError, match=r"needs the curvature .* of which the latents of rows \(level\)"):
-        plan_sweep(BuildSource(path=f"{toy.__file__}:build_levels"), {"y": np.arange(9.0)}, spec)

@@ -50,15 +50,15 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
 
     Raises `ModelError` for data that cannot be cut, and for a model of which a shard is no part; see `check_sharded`.
     """
-    rows = PreparedModel(setup, torch.float64).rows
-    assert rows is not None, "a setup with shards"
+    rows = setup.cut(0)
     here = replace(setup, data=rows)
     models = [PreparedModel(here, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
+            assert prepared.rows is not None, "a setup with shards"
             with model_context(prepared.dtype, prepared.device):
-                check_sharded(prepared.model, rows)
+                check_sharded(prepared.model, prepared.rows)
             if prepared.batches is not None:
                 _check_batches(prepared, prepared.batches)
     return CheckedModel(models[0].layout, _digest(setup.data), models[0], _largest(rows.data))

@@ -80,9 +80,9 @@ def plan_sweep(
     ahead = len(configurations) if spec.search != "tpe" else spec.configurations or len(configurations)
     setup = Setup(build, as_arrays(data), spec.evaluation.samples, threads, spec.compile, ahead)
     with spec.source.placing():
-        setup = with_scores(setup, spec)
         setup = with_shards(setup, spec, configurations)
         setup = with_initial_values(setup, initial_values)
+        setup = with_scores(setup, spec)
     checked = check(setup, spec.dtype)
     # Once more, now that the model is known: its coordinates and its params rule out further combinations.
     configurations, search = _opening(spec, catalogue(checked.layout, given))

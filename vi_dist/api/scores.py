@@ -38,6 +38,8 @@ def with_scores(setup: Setup, spec: SweepSpec) -> Setup:
 
 def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
     """A split of the model's rows, after the model has been built on all of them and on both parts."""
+    if setup.shards is not None:
+        return _holdout_of_shards(setup, fraction, seed)
     if setup.data is None:
         raise SpecError("there are no data whose rows could be held out; delete holdout", key=_KEY)
     data = load_data(setup.data)
@@ -53,6 +55,33 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
         )
     split = replace(here, holdout=found)
     for held_out, count in ((False, rows - found.count), (True, found.count)):
+        with _on_part(count, rows, setup):
+            _check_part(PreparedModel(split, torch.float64, held_out=held_out), whole, count)
+    return found
+
+
+def _holdout_of_shards(setup: Setup, fraction: float, seed: int) -> Holdout:
+    """A split of the rows of all shards, checked on the first one's: the others' never come to this process."""
+    assert setup.shards is not None, "a setup with shards"
+    if setup.shards.group_by is not None:
+        raise SpecError(
+            "group_by and holdout do not go together: rows of one group would train and be held out; delete one",
+            key=_KEY,
+        )
+    cut = setup.cut(0)
+    here = replace(setup, data=cut)
+    with placing(setup.build):
+        whole = PreparedModel(here, torch.float64)
+        rows = _rows(whole)
+    if whole.layout.local:
+        names = ", ".join(site.name for site in whole.layout.local)
+        raise SpecError(f"latents that belong to rows ({names}) say nothing of rows held out", key=_KEY)
+    if rows != cut.rows:
+        raise SpecError(f"of {cut.rows} rows that it is given the model observes {rows}", key=_KEY)
+    found = Holdout(cut.total, fraction, seed)
+    split = replace(here, holdout=found)
+    for held_out in (False, True):
+        count = found.of_shard(cut, held_out).rows
         with _on_part(count, rows, setup):
             _check_part(PreparedModel(split, torch.float64, held_out=held_out), whole, count)
     return found
@@ -112,7 +141,7 @@ def _reference(setup: Setup, path: str) -> Moments:
     reference = read_reference(path)
     prepared = PreparedModel(setup, torch.float64)
     with placing(setup.build), model_context(prepared.dtype, prepared.device):
-        found = Density(prepared.model, prepared.layout).constrain(prepared.start)
+        found = prepared.queries.constrain(prepared.shared_start)
     names = moments(
         {name: value.detach()[None].expand(2, *value.shape).numpy() for name, value in found.items()}
     )

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vi_dist.model.shard_rows import ShardRows
+
 if TYPE_CHECKING:
     from vi_dist.model.data import Data
 
@@ -47,6 +49,12 @@ class Holdout:
         """The data with only the rows that are held out, or only the others; arrays of other lengths stay whole."""
         chosen, split = self.chosen(held_out), self.split(data)
         return {name: _taken(value, chosen) if name in split else value for name, value in data.items()}
+
+    def of_shard(self, rows: ShardRows, held_out: bool) -> ShardRows:
+        """The rows of a shard that are held out, or the others of it."""
+        kept = torch.isin(rows.ids, self.chosen(held_out))
+        data = {name: _taken(value, kept) if value.ndim else value for name, value in rows.data.items()}
+        return ShardRows(data, rows.ids[kept], rows.total)
 
 
 def _taken(value: Tensor | np.ndarray, rows: Tensor) -> Tensor | np.ndarray:

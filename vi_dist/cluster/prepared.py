@@ -17,7 +17,7 @@ from vi_dist.cluster.sharding import local_queries, shared_queries
 from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.data import load_data, to_device
 from vi_dist.model.model import Model
-from vi_dist.model.shard_rows import ShardRows, shard_rows
+from vi_dist.model.shard_rows import ShardRows
 from vi_dist.vi.batch_density import BatchDensity
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context, steady_products
@@ -61,12 +61,14 @@ class PreparedModel:
 
     @cached_property
     def rows(self) -> ShardRows | None:
-        """The shard's rows; None where the data are not cut. Raises `ModelError` for data that cannot be."""
+        """The shard's rows that the model observes; None where the data are not cut.
+
+        Raises `ModelError` for data that cannot be.
+        """
         if self.setup.shards is None:
             return None
-        if isinstance(self.setup.data, ShardRows):
-            return self.setup.data
-        return shard_rows(self.setup.data, self.rank, self.setup.shards.count, self.setup.shards.group_by)
+        cut = self.setup.cut(self.rank)
+        return cut if self.setup.holdout is None else self.setup.holdout.of_shard(cut, self._held_out)
 
     @cached_property
     def _columns(self) -> Data:
@@ -154,6 +156,10 @@ class PreparedModel:
         with model_context(self.dtype, self.device):
             return coordinates_of(self.model, self.layout, self.setup.initial_values or {})
 
+    def held_out(self) -> PreparedModel:
+        """The same model observing the rows that the setup holds out."""
+        return PreparedModel(self.setup, self.dtype, self.device, held_out=True, rank=self.rank)
+
     def log_density(self) -> float:
         """The log joint where guides start. Raises `ModelError` if the model fails there."""
         density, flat = Density(self.model, self.layout), self.start
@@ -172,14 +178,23 @@ class PreparedModel:
         """Where guides start: coordinates near the prior's median and the params' first values, `(D,)`."""
         return self.layout.start.to(self.device, self.dtype)
 
+    @property
+    def queries(self) -> Density:
+        """What `constrain` maps from coordinates and params; of a shard, what all shards share."""
+        if self.setup.shards is None:
+            return Density(self.model, self.layout)
+        with model_context(self.dtype, self.device):
+            return Density(shared_queries(self.model), self.layout)
+
+    @property
+    def shared_start(self) -> torch.Tensor:
+        """Where guides start, without the latents of rows."""
+        return self.start[: self.layout.size + self.layout.eta.shape[0]]
+
     @cached_property
     def constrain(self) -> Constrain:
         """The map from coordinates to the values of the queries; of a shard, of those that all shards share."""
-        if self.setup.shards is None:
-            return make_constrain(Density(self.model, self.layout), self.start)
-        with model_context(self.dtype, self.device):
-            shared = shared_queries(self.model)
-        return make_constrain(Density(shared, self.layout), torch.cat((self.layout.loc, self.layout.eta)))
+        return make_constrain(self.queries, self.shared_start)
 
     @cached_property
     def constrain_local(self) -> Constrain:

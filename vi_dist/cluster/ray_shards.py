@@ -14,7 +14,6 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from vi_dist.cluster.executor import Handle, WorkerError, WorkerLost
-from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.process_group import GroupBroken
 from vi_dist.cluster.ray_executor import RayExecutor
 from vi_dist.cluster.setup import Setup
@@ -206,6 +205,4 @@ def _parts(setup: Setup) -> list[Setup]:
     ranks = range(setup.shards.count)
     if isinstance(setup.data, str | list | tuple):
         return [setup for _ in ranks]
-    import torch
-
-    return [replace(setup, data=PreparedModel(setup, torch.float64, rank=rank).rows) for rank in ranks]
+    return [replace(setup, data=setup.cut(rank)) for rank in ranks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -11,11 +12,12 @@ from torch import Tensor
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import Outcome
-from vi_dist.evaluation.elpd import HeldOut
+from vi_dist.evaluation.elpd import HeldOut, summed
 from vi_dist.evaluation.moments import distance, moments
 from vi_dist.vi.density import Density
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.sampling import draw_flat
+from vi_dist.vi.summed_joint import Reduce, total
 
 DRAWS = 4096
 """Draws behind the distance to a reference: means are then known to 1/64 of a standard deviation."""
@@ -26,12 +28,13 @@ class Scorer:
 
     Args:
         setup: may name rows to hold out, and a reference.
-        prepared: the model in float64 on the training rows.
+        parts: the model in float64 on the training rows, of every shard in this process.
+        reduce: the sum over all shards.
     """
 
-    def __init__(self, setup: Setup, prepared: PreparedModel) -> None:
-        self._setup, self._prepared = setup, prepared
-        self._held_out: dict[int, HeldOut] = {}
+    def __init__(self, setup: Setup, parts: Sequence[PreparedModel], reduce: Reduce = total) -> None:
+        self._setup, self._parts, self._reduce = setup, parts, reduce
+        self._held_out: dict[int, list[HeldOut]] = {}
 
     def __call__(self, outcome: Outcome, family: Family, samples: int) -> Outcome:
         """The outcome with its scores; as it is where it has no guide, or one that is not finite.
@@ -46,30 +49,34 @@ class Scorer:
         leaves = {name: leaf.to(torch.float64) for name, leaf in outcome.leaves.items()}
         params = self._params(outcome)
         if self._setup.holdout is not None:
-            found = self._scored(samples)(family, leaves, params)
+            each = [part.each(family, leaves, params) for part in self._scored(samples)]
+            found = summed(each, self._reduce)
             outcome = replace(outcome, elpd=found.value, elpd_se=found.se)
         if self._setup.reference is not None:
             rows = draw_flat(family, leaves, params, DRAWS)
-            draws = {name: values.numpy() for name, values in self._prepared.constrain(rows).items()}
+            draws = {name: values.numpy() for name, values in self._parts[0].constrain(rows).items()}
             apart = distance(moments(draws), self._setup.reference)
             outcome = replace(outcome, mean_rms=apart.mean, sd_rms=apart.sd)
         return outcome
 
     def _params(self, outcome: Outcome) -> Tensor:
-        own = [outcome.model_params[site.name].reshape(-1) for site in self._prepared.layout.params]
+        own = [outcome.model_params[site.name].reshape(-1) for site in self._parts[0].layout.params]
         flat = torch.cat(own) if own else torch.zeros(0)
         return flat.to(torch.float64)
 
-    def _scored(self, samples: int) -> HeldOut:
+    def _scored(self, samples: int) -> list[HeldOut]:
         if samples not in self._held_out:
-            self._held_out[samples] = HeldOut(self._density, self._prepared.start, samples)
+            self._held_out[samples] = [
+                HeldOut(density, part.start, samples)
+                for density, part in zip(self._densities, self._parts, strict=True)
+            ]
         return self._held_out[samples]
 
     @cached_property
-    def _density(self) -> Density:
-        """Of the model that observes the rows held out, on the latents of the one that was trained."""
-        other = PreparedModel(self._setup, torch.float64, held_out=True)
-        return Density(other.model, other.layout)
+    def _densities(self) -> list[Density]:
+        """Of the models that observe the rows held out, on the latents of the ones that were trained."""
+        others = [part.held_out() for part in self._parts]
+        return [Density(other.model, other.layout) for other in others]
 
 
 def _sound(outcome: Outcome) -> bool:

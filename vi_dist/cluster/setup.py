@@ -11,7 +11,7 @@ from vi_dist.cluster.holdout import Holdout
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.evaluation.moments import Moments
 from vi_dist.model.data import digest, load_data
-from vi_dist.model.shard_rows import ShardRows
+from vi_dist.model.shard_rows import ShardRows, shard_rows
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,18 @@ class Setup:
 
     def version(self) -> str:
         """What configurations' keys know of the code, of the rows that a step sees, and of where guides start."""
-        batch_size = None if self.shards is None else self.shards.batch_size
         version = self.build.version()
-        version += "" if batch_size is None else f" batch_size={batch_size}"
-        if self.initial_values is None:
-            return version
-        return f"{version} initial_values={digest(load_data(self.initial_values))}"
+        if self.shards is not None and self.shards.batch_size is not None:
+            version += f" batch_size={self.shards.batch_size}"
+        if self.shards is not None and self.holdout is not None:
+            version += f" holdout={self.holdout.count} seed={self.holdout.seed}"
+        if self.initial_values is not None:
+            version += f" initial_values={digest(load_data(self.initial_values))}"
+        return version
+
+    def cut(self, rank: int) -> ShardRows:
+        """The rows of a shard, those held out among them. Raises `ModelError` for data that cannot be cut."""
+        assert self.shards is not None, "a setup with shards"
+        if isinstance(self.data, ShardRows):
+            return self.data
+        return shard_rows(self.data, rank, self.shards.count, self.shards.group_by)

@@ -21,7 +21,9 @@ from vi_dist.cluster.local_latents import write_local
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.programs import make_program
+from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.shard_times import told
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, Outcome, PackTask, Place, StepKind
 from vi_dist.evaluation.convergence import DRAWS
 from vi_dist.evaluation.evaluate import Evaluator
@@ -110,8 +112,9 @@ class ShardWorker:
             started = time.perf_counter()
             self._ready(task, json.loads(state)["steps"])
             began = time.perf_counter()
-            told, states = self._told(), [state.at_average() for state in self._states]
-            outcomes = [replace(outcome, sharding=told) for outcome in self._outcomes(task, states)]
+            prepared, states = self._trained_on(), [state.at_average() for state in self._states]
+            sharding = told(self._group, self.ranks, self.shards.count, prepared, self._reduce)
+            outcomes = [replace(outcome, sharding=sharding) for outcome in self._outcomes(task, states)]
             self._write_local(task, states)
             seconds = time.perf_counter() - began
         return Evaluated(tuple(outcomes), seconds, began - started)
@@ -132,8 +135,7 @@ class ShardWorker:
         """The model on the rows of each shard here; absent another device, where packs are stepped."""
         key = (dtype, self.device if device is None else torch.device(device))
         if not self._setups:
-            cut = [PreparedModel(self.setup, dtype, rank=rank).rows for rank in self.ranks]
-            self._setups = [replace(self.setup, data=rows) for rows in cut]
+            self._setups = [replace(self.setup, data=self.setup.cut(rank)) for rank in self.ranks]
         if key not in self._models:
             self._models[key] = [
                 PreparedModel(setup, *key, rank=rank)
@@ -201,8 +203,10 @@ class ShardWorker:
         """Every configuration settled and judged at these states, with the log joint of all shards."""
         program, now = self._group.programs[0], states[0]
         samples, halves = task.samples or self.setup.samples, [state.at_half() for state in states]
-        evaluator = Evaluator(self._joint.value, program.family.settled, samples)
-        judge = Judge(program.layout, program.family, self._joint, evaluator)
+        settled = program.family.settled
+        judge = Judge(
+            program.layout, program.family, self._joint, Evaluator(self._joint.value, settled, samples)
+        )
         ends, halfway = (fitted(program, self._group.shared(at)) for at in (states, halves))
         weights: list[tuple[Tensor, Tensor]] | None = None
         if program.step.local is not None and program.family.has_density:
@@ -210,10 +214,11 @@ class ShardWorker:
             whole = any(is_whole(one, now, row) for row, one in enumerate(task.configurations))
             earlier = self._log_weights(task, halves, min(DRAWS, samples)) if whole else last
             weights = list(zip(last, earlier, strict=True))
-        return [
+        outcomes = [
             judge(one, now, row, ends[row], halfway[row], None if weights is None else weights[row])
             for row, one in enumerate(task.configurations)
         ]
+        return [self._scorer(outcome, settled, samples) for outcome in outcomes]
 
     def _log_weights(self, task: PackTask, states: Sequence[PackState], samples: int) -> Tensor:
         """Log weights `(C, samples)` where every shard has latents of its own."""
@@ -223,6 +228,10 @@ class ShardWorker:
         ]
         wide = [_precise(state) for state in states]
         return ShardGroup(precise, self._reduce).log_weights(wide, samples)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.setup, self.prepared(torch.float64, "cpu"), self._reduce)
 
     @cached_property
     def _joint(self) -> SummedJoint:
@@ -237,49 +246,15 @@ class ShardWorker:
         precise = self.prepared(torch.float64, "cpu")[0]
         return find_mode(self._joint, precise.start, precise.layout.size)
 
-    def _told(self) -> dict[str, float]:
-        """Shards, rows, and where the time of a step went: of each shard its own, gathered by a sum."""
-        times, count = self._group.times, self.shards.count
-        rows = self.prepared(self._group.programs[0].dtype)[0].rows
-        assert rows is not None
-        parts = []
-        for rank in self.ranks:
-            slots = torch.zeros(2, count, dtype=torch.float64)
-            slots[:, rank] = torch.tensor([times.compute, times.reduce], dtype=torch.float64) / len(
-                self.ranks
-            )
-            parts.append(slots)
-        compute, reduce = self._reduce(parts) / max(1, times.steps) * 1e6
-        # The last to arrive waits for nobody: what it takes is the reduction itself.
-        waiting = reduce - reduce.min()
-        return {
-            "shards": float(count),
-            "rows": float(rows.total),
-            "rows_per_step": float(self._reduce(self._rows_per_step())),
-            "bytes_per_step": times.reduced_bytes / max(1, times.steps),
-            "compute_us": float(compute.mean()),
-            "compute_us_max": float(compute.max()),
-            "reduce_us": float(reduce.min()),
-            "waiting_us": float(waiting.mean()),
-            "waiting_us_max": float(waiting.max()),
-        }
-
-    def _rows_per_step(self) -> list[Tensor]:
-        """Rows of which a step takes account, of each shard here."""
-        counts = []
-        for prepared in self.prepared(self._group.programs[0].dtype):
-            assert prepared.rows is not None
-            batches = prepared.batches
-            counts.append(prepared.rows.rows if batches is None else batches.size)
-        return [torch.tensor([float(count)], dtype=torch.float64) for count in counts]
+    def _trained_on(self) -> list[PreparedModel]:
+        """The models of the pack's programs."""
+        return self.prepared(self._group.programs[0].dtype)
 
     def _write_local(self, task: PackTask, states: Sequence[PackState]) -> None:
         if not self.shards.directory:
             return
-        prepared = self.prepared(self._group.programs[0].dtype)
-        for rank, program, state, model in zip(
-            self.ranks, self._group.programs, states, prepared, strict=True
-        ):
+        each = zip(self.ranks, self._group.programs, states, self._trained_on(), strict=True)
+        for rank, program, state, model in each:
             if program.step.local is not None:
                 write_local(self.shards.directory, rank, program, state, model, task)
 

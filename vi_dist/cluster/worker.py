@@ -47,7 +47,7 @@ class PackWorker:
         self._judges: dict[tuple[Choice, int], Judge] = {}
         self._programs = Programs(setup.compile, self.device)
         self._too_wide: set[tuple[int, int]] = set()
-        self._scorer = Scorer(setup, self.model(torch.float64))
+        self._scorer = Scorer(setup, [self.model(torch.float64)])
 
     def place(self) -> Place:
         """Where this worker runs."""

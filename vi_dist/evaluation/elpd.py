@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from vi_dist.vi.density import Density, FlatWorld
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.noise import EVALUATION, NormalSource
+from vi_dist.vi.summed_joint import Reduce, total
 
 # Numbers of log densities made at once: draws times rows.
 AT_ONCE = 1 << 20
@@ -63,6 +64,14 @@ def _base(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def summed(each: Sequence[Tensor], reduce: Reduce = total) -> Elpd:
+    """The score from what rows have, `(rows,)` of every shard in this process, added up over all shards."""
+    counted = [torch.stack((one.new_tensor(float(one.numel())), one.sum())) for one in each]
+    rows, value = map(float, reduce(counted))
+    spread = float(reduce([(one - value / rows).square().sum().reshape(1) for one in each]))
+    return Elpd(value, math.sqrt(rows * spread / (rows - 1)) if rows > 1 else math.nan)
+
+
 class HeldOut:
     """Scores guides by the rows that a model has observed, on the noise of the common evaluation.
 
@@ -87,20 +96,22 @@ class HeldOut:
 
     def __call__(self, family: Family, leaves: Mapping[str, Tensor], model_params: Tensor) -> Elpd:
         """The score of one guide: leaves without the axis of configurations, the model's own params `(p,)`."""
+        return summed([self.each(family, leaves, model_params)])
+
+    def each(self, family: Family, leaves: Mapping[str, Tensor], model_params: Tensor) -> Tensor:
+        """log mean_s p(y_i | z_s) of every row `(rows,)` under one guide; see `__call__`."""
         source = NormalSource(family.noise, [0], torch.float64)
         batch = {name: leaf[None].to(torch.float64) for name, leaf in leaves.items()}
         params = model_params.to(torch.float64)
-        total = torch.full((self._rows,), -math.inf, dtype=torch.float64)
-        at_once = max(1, AT_ONCE // self._rows)
+        mass = torch.full((self._rows,), -math.inf, dtype=torch.float64)
+        at_once = max(1, AT_ONCE // max(1, self._rows))
         with torch.no_grad():
             for first in range(0, self._samples, at_once):
                 count = min(at_once, self._samples - first)
                 z = family.draw(batch, source(EVALUATION, torch.zeros(1, 1), count, first)[0])[0]
                 found = self._of_rows(torch.cat((z, params.expand(count, -1)), -1))
-                total = torch.logaddexp(total, found.logsumexp(0))
-        each = total - math.log(self._samples)
-        spread = float(each.std()) if self._rows > 1 else math.nan
-        return Elpd(float(each.sum()), math.sqrt(self._rows) * spread)
+                mass = torch.logaddexp(mass, found.logsumexp(0))
+        return mass - math.log(self._samples)
 
     def _of_rows(self, flat: Tensor) -> Tensor:
         """Log densities `(B, rows)` at flat vectors `(B, D)`."""
