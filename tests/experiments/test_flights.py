@@ -81,21 +81,27 @@ def test_incomplete_rows_go_and_columns_are_standard(data: dict[str, Any]) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("guide", "shards"), [("full_rank", 2), ("mean_field", 2)])
+@pytest.mark.parametrize(("guide", "steps"), [("full_rank", 300), ("mean_field", 1500)])
 def test_shards_reach_the_exact_posterior(
-    guide: str, shards: int, data: dict[str, Any], exact: tuple[torch.Tensor, torch.Tensor]
+    guide: str, steps: int, data: dict[str, Any], exact: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
+    shards, arguments = 2, {"whiten": True} if guide == "full_rank" else {}
     build = BuildSource(path=f"{FOLDER / 'model.py'}:build")
     setup = Setup(build, data, 64, compile="never", shards=Sharding(shards))
-    values = {"guide": guide, "steps": 2500, "num_samples": 4, "learning_rate": 0.05}
+    values = {"guide": {guide: arguments}, "steps": steps, "num_samples": 4, "learning_rate": 0.1}
     configuration = resolve_one({**values, "schedule": {"cosine": {"final": 0.001}}}, catalogue(), "float32")
     worker, task = ShardWorker(setup, range(shards)), PackTask(0, 1, (configuration,))
-    chunk = worker.advance(task, None, 2500)
+    chunk = worker.advance(task, None, steps)
     (outcome,) = worker.evaluate(task, chunk.state).outcomes
-    family = GUIDES[guide].make(NoiseSpace((NoiseSite("b", COEFFICIENTS), NoiseSite("sigma", 1))))
+    space = NoiseSpace((NoiseSite("b", COEFFICIENTS), NoiseSite("sigma", 1)))
+    family = GUIDES[guide].make(space, **arguments)
     found = family.distribution({name: leaf.double() for name, leaf in outcome.leaves.items()})
+    # The steps of independent Gaussians see one direction badly, that of all carriers against the intercept.
+    near = 0.1 if guide == "full_rank" else 0.3
+    torch.manual_seed(0)
+    draws = found.sample((20_000,))[:, :COEFFICIENTS]
     mean, covariance = exact
     sd = covariance.diagonal().sqrt()
     expected = sd if guide == "full_rank" else torch.linalg.inv(covariance).diagonal().rsqrt()
-    assert ((found.mean[:COEFFICIENTS] - mean) / sd).abs().max() < 0.1
-    assert (found.variance[:COEFFICIENTS].sqrt() / expected - 1).abs().max() < 0.15
+    assert ((draws.mean(0) - mean) / sd).abs().max() < near
+    assert (draws.std(0) / expected - 1).abs().max() < 0.15
