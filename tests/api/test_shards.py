@@ -88,12 +88,33 @@ def test_shards_are_scored_as_one_worker_scores(tmp_path: Path) -> None:
     assert whole.elpd < 0 < whole.elpd_se
 
 
+def centred(data: dict[str, Tensor]) -> Model:
+    return regression({**data, "x": data["x"] - data["x"].mean()})
+
+
+def weighted_prior(data: dict[str, Tensor]) -> Model:
+    """A latent whose prior looks at the rows."""
+    spread = data["y"].std()
+
+    @random_variable
+    def mu() -> Distribution:
+        return Normal(torch.tensor(0.0), spread)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(mu(), 1.0).expand(data["y"].shape)
+
+    return Model([mu()], {obs(): data["y"]})
+
+
 @pytest.mark.parametrize(
     ("build", "options", "words"),
     [
         (regression, {"holdout": 0.2, "group_by": "g"}, "group_by and holdout do not go together"),
         (levels, {"holdout": 0.2}, r"latents that belong to rows \(level\) say nothing of rows held out"),
         (levels, {}, r"needs the curvature .* of which the latents of rows \(level\)"),
+        (centred, {}, "two parts of them .* together: build computes something of all its rows"),
+        (weighted_prior, {}, "build computes something of all its rows"),
         (regression, {"halving": {"eta": 2, "min_steps": 10}}, "halving and shards do not go together"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vi_dist.cluster.additive import check_shards_add_up
 from vi_dist.cluster.batching import check_additive
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
@@ -61,6 +62,8 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
                 check_sharded(prepared.model, prepared.rows)
             if prepared.batches is not None:
                 _check_batches(prepared, prepared.batches)
+    with placing(setup.build):
+        check_shards_add_up(here)
     return CheckedModel(models[0].layout, _digest(setup.data), models[0], _largest(rows.data))
 
 

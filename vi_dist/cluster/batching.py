@@ -19,6 +19,22 @@ TOLERANCE = 1e-7
 """Of the log density of all rows against that of its parts, relative."""
 
 
+def add_up(whole: Tensor, parts: list[Tensor]) -> bool:
+    """Whether the log densities of parts of the rows are that of all of them, up to rounding."""
+    scale = whole.abs() + sum(part.abs() for part in parts)
+    return bool((torch.stack(parts).sum() - whole).abs() <= TOLERANCE * scale)
+
+
+def not_additive(whole: Tensor, parts: list[Tensor], key: str, rest: str) -> ModelError:
+    """The error where they do not; `rest` ends its sentence."""
+    return ModelError(
+        f"the log density of the rows is {float(whole):.8g}, and of two parts of them {float(sum(parts)):.8g} "
+        "together: build computes something of all its rows, for example a mean, or a row depends on others; put "
+        f"what it computes into the data, {rest}",
+        key=key,
+    )
+
+
 def row_columns(data: Mapping[str, Any]) -> dict[str, Tensor]:
     """The columns that follow the rows; strings are none, for no graph can take them."""
     return {name: column for name, column in data.items() if isinstance(column, Tensor) and column.dim()}
@@ -57,15 +73,8 @@ def check_additive(density: BatchDensity, batches: Batches, flat: Tensor) -> Non
             density.parts(flat, *batches.take(rows))
             for rows in (order[: batches.size], order[batches.size :])
         ]
-    summed = parts[0][1] + parts[1][1]
-    scale = whole.abs() + sum(rows.abs() for _, rows in parts)
-    if not bool((summed - whole).abs() <= TOLERANCE * scale):
-        raise ModelError(
-            f"the log density of the rows is {float(whole):.8g}, and of two parts of them {float(summed):.8g} "
-            "together: build computes something of all its rows, for example a mean, or a row depends on others; put "
-            "what it computes into the data, or leave batch_size out",
-            key="batch_size",
-        )
+    if not add_up(whole, [rows for _, rows in parts]):
+        raise not_additive(whole, [rows for _, rows in parts], "batch_size", "or leave batch_size out")
     if any(not bool((other - prior).abs() <= TOLERANCE * (1 + prior.abs())) for other, _ in parts):
         raise ModelError(
             "the prior of the latents changes with the rows that build gets; let it depend on none, or leave "
