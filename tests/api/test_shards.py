@@ -107,6 +107,21 @@ def weighted_prior(data: dict[str, Tensor]) -> Model:
     return Model([mu()], {obs(): data["y"]})
 
 
+def test_rows_at_an_address_are_read_by_shards(tmp_path: Path) -> None:
+    import fsspec
+
+    with fsspec.open("memory://bucket/rows.npz", "wb") as stream:
+        np.savez(stream, **DATA)
+    given = {"name": "there", "space": {**SPACE, "guide": ["mean_field"]}, "shards": 2}
+    planned = [
+        plan_sweep(BuildSource(function=regression), data, make_spec(given))
+        for data in ("memory://bucket/rows.npz", DATA)
+    ]
+    there, here = (plan.setup.cut(1) for plan in planned)
+    assert there.data["y"].equal(here.data["y"])  # type: ignore[union-attr,arg-type]
+    assert len(there.ids) == 21
+
+
 @pytest.mark.parametrize(
     ("build", "options", "words"),
     [

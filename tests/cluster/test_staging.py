@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vi_dist.cli.jobs import check_results_outlive
-from vi_dist.cluster.remote_output import is_remote, local_output, publish
+from vi_dist.cluster.remote_output import local_output, publish
 from vi_dist.cluster.staging import SPEC, check_size, stage
 from vi_dist.errors import SpecError
 from vi_dist.sweep.spec import SweepSpec, load_spec
@@ -137,9 +137,9 @@ def test_an_output_directory_elsewhere_gets_a_copy(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert local_output("here") == tmp_path / "here" and not is_remote("here")
+    assert local_output("here") == tmp_path / "here"
     for target in (f"file://{tmp_path}/bucket", "memory://bucket"):
-        assert is_remote(target) and local_output(target) == tmp_path / "vi-dist-out"
+        assert local_output(target) == tmp_path / "vi-dist-out"
         publish(folder, target)
     assert (tmp_path / "bucket" / "sweep" / "sub" / "notes.txt").read_text() == "def build(data): ..."
     import fsspec

@@ -49,6 +49,8 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "parquet": parquet,
     "several": several,
     "npz": npz,
+    "addresses": lambda folder: [f"file://{path}" for path in several(folder)],
+    "address": lambda folder: f"file://{npz(folder)}",
 }
 
 
@@ -106,6 +108,9 @@ def test_integers_stay_integers_in_every_shard(source: Any) -> None:
         ({"x": [1.0] * 9}, "county", "there is no column county to group by"),
         (None, None, "no rows to shard"),
         ("gone.parquet", None, "there is no such file"),
+        ("file:///nowhere/rows.parquet", None, "rows.parquet cannot be opened: FileNotFoundError"),
+        ("nosuch://bucket/rows.npz", None, "rows.npz cannot be opened: ValueError: Protocol not known"),
+        ("s3://bucket/rows.xls", None, "rows.xls cannot be read by rows"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused(source: Any, group_by: str | None, words: str) -> None:

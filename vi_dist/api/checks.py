@@ -23,6 +23,7 @@ from vi_dist.cluster.sharding import check_sharded
 from vi_dist.errors import SpecError
 from vi_dist.model.data import digest, load_data
 from vi_dist.model.model import check_model
+from vi_dist.model.storage import fingerprint, is_address
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context
 from vi_dist.vi.initialisation import coordinates_of
@@ -80,8 +81,7 @@ def _digest(data: object) -> str:
         return digest(load_data(data))
     total = hashlib.sha256()
     for path in [data] if isinstance(data, str) else data:
-        with Path(path).open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(fingerprint(path))
     return total.hexdigest()
 
 
@@ -128,11 +128,16 @@ def placing(build: BuildSource) -> Iterator[None]:
 
 def as_arrays(data: object) -> Mapping[str, Any] | str | list[str] | None:
     """Data in the form in which they travel: a path as it is, everything else as arrays by name."""
-    if data is None or (isinstance(data, str) and "://" in data):
+    if data is None:
         return data
     if isinstance(data, str):
-        return str(Path(data).absolute())  # a worker has another current directory
+        return _absolute(data)
     if isinstance(data, list | tuple):
-        return [str(Path(one).absolute()) for one in data]
+        return [_absolute(one) for one in data]
     loaded = load_data(data)
     return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in loaded.items()}
+
+
+def _absolute(path: str | Path) -> str:
+    """A path for workers, whose current directories are others; an address as it is."""
+    return str(path) if is_address(path) else str(Path(path).absolute())

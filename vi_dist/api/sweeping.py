@@ -24,12 +24,13 @@ from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.journal import Journal
 from vi_dist.cluster.progress import ProgressCallback
 from vi_dist.cluster.recorder import Recorder, flattened
-from vi_dist.cluster.remote_output import is_remote, local_output, publish
+from vi_dist.cluster.remote_output import local_output, publish
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import SweepFiles
 from vi_dist.cluster.time_limits import TimeLimits
 from vi_dist.cluster.timings import Timings
 from vi_dist.errors import SpecError
+from vi_dist.model.storage import is_address
 from vi_dist.sweep.spec import SweepSpec
 from vi_dist.tracking.environment import default_tracking_uri, without_credentials
 from vi_dist.tracking.provenance import source_tags
@@ -68,7 +69,7 @@ def run_sweep(
             output = local_output(spec.output_dir)
             files = SweepFiles.create(output, spec.name, planned.keys, planned.objective)
             # What is copied elsewhere takes its database along.
-            store = files.directory if is_remote(spec.output_dir) else output
+            store = files.directory if is_address(spec.output_dir) else output
             tracker = Tracker(files.spool, spec.tracking_uri or default_tracking_uri(store))
         else:
             check_same(planned, resumed)
@@ -105,7 +106,7 @@ def _published(directory: Path, output_dir: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if output_dir is not None and is_remote(output_dir):
+        if output_dir is not None and is_address(output_dir):
             publish(directory, output_dir)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pyarrow import ArrowInvalid
-from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem, copy_files
+from pyarrow.fs import LocalFileSystem, copy_files
 
 from vi_dist.errors import SpecError
+from vi_dist.model.storage import file_system, is_address
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,10 @@ def local_output(output_dir: str | None) -> Path:
 
     Raises `SpecError` if there is no such place, or nothing can be written to it.
     """
-    if output_dir is None or "://" not in output_dir:
+    if output_dir is None or not is_address(output_dir):
         return Path(output_dir or LOCAL).absolute()
     try:
-        filesystem, path = _open(output_dir)
+        filesystem, path = file_system(output_dir)
         filesystem.create_dir(path, recursive=True)
     except (OSError, ValueError, ImportError) as error:
         reason = f"nothing can be written to {output_dir!r}: {type(error).__name__}: {error}"
@@ -31,31 +31,14 @@ def local_output(output_dir: str | None) -> Path:
     return Path(LOCAL).absolute()
 
 
-def is_remote(output_dir: str | None) -> bool:
-    """Whether an output directory is an address."""
-    return output_dir is not None and "://" in output_dir
-
-
 def publish(directory: Path, output_dir: str) -> None:
     """Copy a sweep's directory to its output directory; a fault costs nobody the sweep."""
     target = f"{output_dir.rstrip('/')}/{directory.name}"
     try:
-        filesystem, path = _open(target)
+        filesystem, path = file_system(target)
         filesystem.create_dir(path, recursive=True)
         copy_files(
             str(directory), path, source_filesystem=LocalFileSystem(), destination_filesystem=filesystem
         )
     except Exception as error:  # networks and permissions fail in many ways
         log.warning("the results in %s could not be copied to %s: %s", directory, target, error)
-
-
-def _open(address: str) -> tuple[FileSystem, str]:
-    """The file system behind an address, and the path in it: pyarrow's own (s3, gs, abfs, hdfs), else fsspec's."""
-    try:
-        filesystem, path = FileSystem.from_uri(address)
-    except ArrowInvalid:
-        import fsspec
-
-        found, path = fsspec.core.url_to_fs(address)
-        filesystem = PyFileSystem(FSSpecHandler(found))
-    return filesystem, path

@@ -7,12 +7,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from vi_dist.errors import ModelError
+from vi_dist.model.storage import is_address, located, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def load_data(source: object, base: str | Path | None = None) -> Data:
-    """Read a dict of arrays, a DataFrame, or a file into a dict of CPU tensors.
+    """Read a dict of arrays, a DataFrame, or a file, here or at an address, into a dict of CPU tensors.
 
     Integers become int64, floating-point numbers keep their precision and booleans stay; strings and dates stay numpy
     arrays. Raises `ModelError` with the column, the row and the file for missing values and for what is no array.
@@ -37,7 +38,9 @@ def load_data(source: object, base: str | Path | None = None) -> Data:
     """
     if source is None:
         return {}
-    path = Path(base or ".", source) if isinstance(source, (str, Path)) else None
+    path: str | Path | None = None
+    if isinstance(source, str | Path):
+        path = source if is_address(source) else Path(base or ".", source)
     columns: Any = source if path is None else _read(path)
     if _is_frame(columns):
         columns = {name: _from_series(name, columns[name], path) for name in columns.columns}
@@ -73,53 +76,55 @@ def digest(data: Data) -> str:
     return total.hexdigest()
 
 
-def _read(path: Path) -> Any:
+def _read(path: str | Path) -> Any:
     """The content of a data file: a mapping or a DataFrame."""
-    suffix = ".json.gz" if path.name.endswith(".json.gz") else path.suffix
+    name = located(path).name
+    suffix = ".json.gz" if name.endswith(".json.gz") else located(path).suffix
     if suffix not in _READERS:
-        raise ModelError(
-            f"{path.name} is no data file that can be read", path=path, key="data", allowed=_READERS
-        )
-    if not path.is_file():
-        raise ModelError("there is no such file", path=path, key="data")
+        raise ModelError(f"{name} is no data file that can be read", path=path, key="data", allowed=_READERS)
+    stream = opened(path)
     try:
-        return _READERS[suffix](path)
+        with stream:
+            return _READERS[suffix](stream)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the file cannot be read as {suffix[1:]}: {error}", path=path, key="data"
         ) from error
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _read_npz(stream: BinaryIO) -> dict[str, Any]:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as archive:
+    with np.load(stream, allow_pickle=False) as archive:
         return dict(archive)
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(stream: BinaryIO) -> Any:
     import pandas as pd
 
-    return pd.read_csv(path)
+    return pd.read_csv(stream)
 
 
-def _read_parquet(path: Path) -> Any:
+def _read_parquet(stream: BinaryIO) -> Any:
     import pandas as pd
 
-    return pd.read_parquet(path)
+    return pd.read_parquet(stream)
 
 
-def _read_json(path: Path) -> Any:
-    content = path.read_bytes()
-    return json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+def _read_json(stream: BinaryIO) -> Any:
+    return json.loads(stream.read())
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {
+def _read_packed_json(stream: BinaryIO) -> Any:
+    return json.loads(gzip.decompress(stream.read()))
+
+
+_READERS: dict[str, Callable[[BinaryIO], Any]] = {
     ".npz": _read_npz,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
     ".json": _read_json,
-    ".json.gz": _read_json,
+    ".json.gz": _read_packed_json,
 }
 
 
@@ -130,7 +135,7 @@ def _is_frame(source: object) -> bool:
     ) and hasattr(source, "columns")
 
 
-def _from_series(name: object, series: pd.Series[Any], path: Path | None) -> Any:
+def _from_series(name: object, series: pd.Series[Any], path: str | Path | None) -> Any:
     import numpy as np
 
     missing = series.isna().to_numpy()
@@ -149,13 +154,13 @@ def _strings_or_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array if array.dtype.kind in "biufM" else array.astype(str)
 
 
-def _name(name: object, path: Path | None) -> str:
+def _name(name: object, path: str | Path | None) -> str:
     if not isinstance(name, str):
         raise ModelError(f"the column name {name!r} is not a string; rename it", path=path, key="data")
     return name
 
 
-def _column(name: object, value: object, path: Path | None) -> Column:
+def _column(name: object, value: object, path: str | Path | None) -> Column:
     import numpy as np
 
     key = f"data.{name}"
@@ -185,7 +190,7 @@ def _column(name: object, value: object, path: Path | None) -> Column:
     return tensor
 
 
-def _missing(name: object, position: list[int], count: int, path: Path | None) -> ModelError:
+def _missing(name: object, position: list[int], count: int, path: str | Path | None) -> ModelError:
     where = f" at row {position[0]}" if len(position) == 1 else f" at index {position}" if position else ""
     more = f" (and {count - 1} more)" if count > 1 else ""
     return ModelError(

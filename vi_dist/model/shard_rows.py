@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vi_dist.errors import ModelError
 from vi_dist.model.data import load_data
+from vi_dist.model.storage import is_address, located, readable
 
 if TYPE_CHECKING:
     from vi_dist.model.data import Data
@@ -111,8 +112,8 @@ class _InMemory:
 class _Npz:
     """An archive of arrays: each is read whole when it is asked for, and let go again."""
 
-    def __init__(self, path: Path) -> None:
-        self.name, self._archive = str(path), np.load(path, allow_pickle=False)
+    def __init__(self, path: str | Path) -> None:
+        self.name, self._archive = str(path), np.load(readable(path), allow_pickle=False)
 
     def names(self) -> list[str]:
         return list(self._archive.files)
@@ -140,19 +141,17 @@ class _Npz:
 class _Table:
     """A parquet or csv file, read in pieces."""
 
-    def __init__(self, path: Path) -> None:
-        self.name, self._path, self._parquet = str(path), path, path.suffix == ".parquet"
+    def __init__(self, path: str | Path) -> None:
+        self.name, self._path, self._parquet = str(path), path, located(path).suffix == ".parquet"
         if self._parquet:
             import pyarrow.parquet as parquet
 
-            self._file = parquet.ParquetFile(path)
+            self._file = parquet.ParquetFile(readable(path))
 
     def names(self) -> list[str]:
         if self._parquet:
             return list(self._file.schema_arrow.names)
-        import pandas as pd
-
-        return list(pd.read_csv(self._path, nrows=0).columns)
+        return list(self._csv(nrows=0).columns)
 
     def lengths(self) -> dict[str, int]:
         rows = (
@@ -175,6 +174,11 @@ class _Table:
         with contextlib.closing(self._pieces(name)) as pieces:
             return next(pieces)[1].to_numpy()[:0]
 
+    def _csv(self, **options: Any) -> Any:
+        import pandas as pd
+
+        return pd.read_csv(readable(self._path), **options)
+
     def _pieces(self, name: str | None) -> Generator[tuple[int, Any]]:
         """First rows and columns (any, if no name is given) of the file's pieces."""
         first = 0
@@ -188,10 +192,8 @@ class _Table:
                 yield first, piece
                 first += len(piece)
             return
-        import pandas as pd
-
         column = [name or self.names()[0]]
-        with pd.read_csv(self._path, usecols=column, chunksize=_CSV_ROWS) as frames:
+        with self._csv(usecols=column, chunksize=_CSV_ROWS) as frames:
             for frame in frames:
                 yield first, frame.iloc[:, 0]
                 first += len(frame)
@@ -208,16 +210,14 @@ def _parts(source: object) -> list[_Part]:
         return [_InMemory(source)]
     parts: list[_Part] = []
     for one in source:
-        path = Path(str(one))
-        if not path.is_file():
-            raise ModelError("there is no such file", path=path, key="data")
-        if path.suffix == ".npz":
+        path = str(one) if is_address(one) else Path(str(one))
+        if located(path).suffix == ".npz":
             parts.append(_Npz(path))
-        elif path.suffix in (".parquet", ".csv"):
+        elif located(path).suffix in (".parquet", ".csv"):
             parts.append(_Table(path))
         else:
             raise ModelError(
-                f"{path.name} cannot be read by rows",
+                f"{located(path).name} cannot be read by rows",
                 path=path,
                 key="data",
                 allowed=(".npz", ".csv", ".parquet"),
