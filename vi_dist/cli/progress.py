@@ -57,7 +57,8 @@ def describe(moment: Moment) -> str:
     elif moment.seconds_left is not None:
         parts.append(f"{clock(moment.seconds_left)} left")
     if moment.note:
-        parts.append(f"waiting: {moment.note}")
+        # With the time, so that who waits sees that somebody is there.
+        parts.append(f"waiting: {moment.note} ({clock(moment.seconds)})")
     if moment.best is not None:
         parts.append(f"best {moment.objective}={moment.best[1]:.3f} ({moment.best[0]})")
     return ", ".join(parts)

@@ -139,7 +139,11 @@ class Driver:
             self._receive(handle)
         if self.limits.over:
             self._drop_queue()
-        traced = "" if self._kinds else "the step is being traced, and compiled if that pays"
+        traced = (
+            ""
+            if self._kinds
+            else "the step is being traced, and compiled if that pays; for whitened guides the mode is sought"
+        )
         self._meter.tell(traced if self._places else self.executor.missing())
 
     def _drop_queue(self) -> None:

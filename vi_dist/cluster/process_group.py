@@ -9,8 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vi_dist.vi.summed_joint import total
+
 TIMEOUT_SECONDS = 600.0
 """How long a shard waits for the others; one that died is noticed at once."""
+
+
+DIRECT_BYTES = 1 << 20
+"""Up to so many bytes every process sends its part to every other: gloo's all-reduce hands a sum from thread to thread
+and takes three times as long (300 against 80 us, two processes of one machine, 3 KB)."""
 
 
 class GroupBroken(Exception):
@@ -31,6 +38,7 @@ class ProcessGroup:
         from torch import distributed
 
         self._distributed, self._device = distributed, device
+        self._rank, self._count = rank, count
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             init_method=address,
@@ -45,12 +53,29 @@ class ProcessGroup:
         Raises `GroupBroken` if another shard is gone.
         """
         (part,) = parts
-        summed = part.detach().to(self._device).contiguous().clone()
+        mine = part.detach().to(self._device).contiguous()
+        direct = self._device.type == "cpu" and mine.numel() * mine.element_size() <= DIRECT_BYTES
         try:
-            self._distributed.all_reduce(summed)
+            summed = self._exchanged(mine) if direct else self._reduced(mine.clone())
         except RuntimeError as error:
             raise GroupBroken(str(error).split("\n")[0]) from error
         return summed.to(part.device)
+
+    def _exchanged(self, mine: Tensor) -> Tensor:
+        """The sum of what all processes have, sent by each to each and added in their order, as in one process."""
+        others = [rank for rank in range(self._count) if rank != self._rank]
+        sent = [self._distributed.isend(mine, rank) for rank in others]
+        parts = {rank: torch.empty_like(mine) for rank in others} | {self._rank: mine}
+        for rank in others:
+            self._distributed.recv(parts[rank], rank)
+        for one in sent:
+            assert one is not None, "this process is one of the group"
+            one.wait()
+        return total([parts[rank] for rank in range(self._count)])
+
+    def _reduced(self, mine: Tensor) -> Tensor:
+        self._distributed.all_reduce(mine)
+        return mine
 
     def leave(self) -> None:
         """End this process's part; the others' next sum fails."""
