@@ -101,3 +101,16 @@ def test_padding_repeats_the_first_column_and_takes_no_step(columns: list[Column
     assert full[:10] == columns
     assert all(one.steps == 0 and one.pair == columns[0].pair for one in full[10:])
     assert len(group(full)) == len(group(columns))
+
+
+def test_three_tensors_carry_all_that_differs_between_columns(columns: list[Column]) -> None:
+    made = column_tensors(
+        columns, group(columns), ["constant", "cosine"], ["beta1"], torch.empty(0, dtype=F64)
+    )
+    flat = made.flat()
+    assert [tensor.dtype for tensor in flat] == [torch.int64, F64, torch.bool]
+    again = made.with_flat(flat)
+    for name, tensor in made.named.items():
+        assert torch.equal(again.named[name], tensor)
+    for ours, theirs in zip(again.tensors, made.tensors, strict=True):
+        assert all(map(torch.equal, ours, theirs))

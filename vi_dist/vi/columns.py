@@ -130,14 +130,30 @@ class ColumnTensors:
     tensors: Sequence[Sequence[Tensor]]
 
     def flat(self) -> list[Tensor]:
-        """All tensors in one list, ``steps`` first."""
-        return [*self.named.values(), *(tensor for part in self.tensors for tensor in part)]
+        """All tensors as three: ``steps`` `(C,)`, the numbers `(k, C, 1)`, the masks `(j, C)`.
+
+        Few, because a compiled program pays for each input at each step.
+        """
+        steps, *rest = self._all()
+        masks = [tensor.reshape(-1) for tensor in rest if tensor.dtype == torch.bool]
+        return [steps, torch.stack([t for t in rest if t.dtype != torch.bool]), torch.stack(masks)]
 
     def with_flat(self, flat: Sequence[Tensor]) -> ColumnTensors:
-        """The same structure over other tensors, in the order of `flat`."""
-        rest = iter(flat)
+        """The same structure over other tensors, as `flat` gives them."""
+        steps, numbers, masks = flat
+        own, others = iter(numbers.unbind()), iter(masks.unbind())
+        rest = iter(
+            [steps]
+            + [
+                next(others).reshape(tensor.shape) if tensor.dtype == torch.bool else next(own)
+                for tensor in self._all()[1:]
+            ]
+        )
         named = {name: next(rest) for name in self.named}
         return replace(self, named=named, tensors=[[next(rest) for _ in part] for part in self.tensors])
+
+    def _all(self) -> list[Tensor]:
+        return [*self.named.values(), *(tensor for part in self.tensors for tensor in part)]
 
 
 def column_tensors(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from vi_dist.model.validation import unvalidated
 
@@ -30,6 +30,10 @@ NODE_SECONDS, ELEMENT_SECONDS = 2.5e-6, 0.6e-9
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE = 6.0, 0.03
 # Graphs beyond this many nodes take minutes to compile.
 MAX_NODES = 6000
+# Numbers in a constant that shares an input with others.
+_SMALL = 4096
+
+_aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def _program(
     run = _load(package)
 
     def call(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(run(*tensors, *constants))
+        return tuple(run([*tensors, *constants]))
 
     return call
 
@@ -168,27 +172,59 @@ class _Steps(torch.nn.Module):
 
 
 def lift_constants(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
-    """A copy of the graph with its constant tensors as further inputs, and those tensors."""
+    """A copy of the graph with its constant tensors as further inputs, and those tensors.
+
+    Small ones come as slices of one input for each dtype: a loop pays for each input at each turn.
+    """
     copied = torch.fx.Graph()
-    places: dict[str, torch.fx.Node] = {}
-    constants: list[Tensor] = []
-    mapped: dict[torch.fx.Node, torch.fx.Node] = {}
+    mapped: dict[Node, Node] = {}
     nodes = list(graph.graph.nodes)
     for node in nodes:
         if node.op == "placeholder":
             mapped[node] = copied.placeholder(node.name)
-    for node in nodes:
-        if node.op == "get_attr" and node.target not in places:
-            places[node.target] = copied.placeholder(f"constant_{len(constants)}")
-            constants.append(getattr(graph, node.target))
+    places, constants = _lifted(graph, copied)
     for node in nodes:
         if node.op == "get_attr":
-            mapped[node] = places[node.target]
+            mapped[node] = places[str(node.target)]
         elif node.op == "output":
             copied.output(torch.fx.node.map_arg(node.args[0], mapped.__getitem__))
         elif node.op != "placeholder":
             mapped[node] = copied.node_copy(node, mapped.__getitem__)
     return GraphModule(torch.nn.Module(), copied), constants
+
+
+def _lifted(graph: GraphModule, copied: torch.fx.Graph) -> tuple[dict[str, Node], list[Tensor]]:
+    """Where the copied graph finds each constant, by name, and its further inputs."""
+    found: dict[str, Tensor] = {
+        str(node.target): getattr(graph, str(node.target))
+        for node in graph.graph.nodes
+        if node.op == "get_attr"
+    }
+    small: dict[torch.dtype, list[str]] = {}
+    places: dict[str, Node] = {}
+    constants: list[Tensor] = []
+    for name, tensor in found.items():
+        if tensor.numel() <= _SMALL:
+            small.setdefault(tensor.dtype, []).append(name)
+        else:
+            places[name] = copied.placeholder(f"constant_{len(constants)}")
+            # One tensor's memory under two names, as of data and their transpose, is refused in a loop.
+            constants.append(tensor.clone() if _shares(tensor, constants) else tensor)
+    joined = [copied.placeholder(f"constants_{number}") for number in range(len(small))]
+    for whole, names in zip(joined, small.values(), strict=True):
+        start = 0
+        for name in names:
+            shape, end = list(found[name].shape), start + found[name].numel()
+            part = copied.call_function(_aten.slice.Tensor, (whole, 0, start, end))
+            places[name], start = copied.call_function(_aten.view.default, (part, shape)), end
+        constants.append(torch.cat([found[name].reshape(-1) for name in names]))
+    return places, constants
+
+
+def _shares(tensor: Tensor, others: Sequence[Tensor]) -> bool:
+    """Whether a tensor's memory is also one of the others'."""
+    memory = tensor.untyped_storage().data_ptr()
+    return any(other.untyped_storage().data_ptr() == memory for other in others)
 
 
 def program_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
@@ -213,12 +249,13 @@ def _compile(program: torch.nn.Module, examples: Sequence[Tensor], package: Path
             os.replace(made, package)
 
 
-def _load(package: Path) -> Callable[..., Sequence[Tensor]]:
+def _load(package: Path) -> Callable[[list[Tensor]], list[Tensor]]:
     # The loader is imported from where it is defined: `torch._inductor` itself takes a second more.
     from torch._inductor import aoti_load_package
 
-    loaded: Callable[..., Sequence[Tensor]] = aoti_load_package(str(package))
-    return loaded
+    # Its own `run`, because calling what is loaded parses the signature anew each time, a third of a millisecond.
+    run: Callable[[list[Tensor]], list[Tensor]] = aoti_load_package(str(package)).loader.run
+    return run
 
 
 @contextlib.contextmanager
