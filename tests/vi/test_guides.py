@@ -90,6 +90,24 @@ def test_shapes(name: str, arguments: dict[str, Any]) -> None:
     assert distribution.sample((4, 2)).shape == (4, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"), [p for p in families() if p.values[0] in ("mean_field", "full_rank", "structured")]
+)
+def test_the_density_of_draws_as_a_function_of_leaves_alone(name: str, arguments: dict[str, Any]) -> None:
+    family = make(name, arguments)
+    noise = noise_of(family, 3, 5)
+    found = []
+    for density in (family.log_q_of_draw, lambda live, e: family.log_prob(live, family.draw(live, e))):
+        live = {leaf: value.requires_grad_() for leaf, value in leaves_of(family).items()}
+        log_q = density(live, noise)
+        assert log_q is not None
+        slopes = torch.autograd.grad(
+            log_q.sin().sum(), list(live.values()), allow_unused=True, materialize_grads=True
+        )
+        found.append((log_q, *slopes))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
 @every
 def test_noise_contains_the_coordinates_under_their_own_names(name: str, arguments: dict[str, Any]) -> None:
     family = make(name, arguments)

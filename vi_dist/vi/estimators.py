@@ -43,6 +43,8 @@ class Estimator:
     Attributes:
         uses_path: whether path coefficients can differ from zero (the guide must be reparameterised).
         uses_score: whether score coefficients can differ from zero.
+        cancels: whether the score coefficients are minus the path's: the guide's gradient is then that of log p along
+            the draws and that of log q at its own draws, with no slope of log q in z.
         bounds: whether the objective bounds the evidence from below whatever the divergence; None: as it does.
     """
 
@@ -51,6 +53,7 @@ class Estimator:
     arguments: tuple[Any, ...] = ()
     uses_path: bool = True
     uses_score: bool = False
+    cancels: bool = False
     bounds: bool | None = None
 
     def __call__(self, l: Tensor, divergence: Divergence) -> Coefficients:
@@ -149,10 +152,10 @@ def _column(value: Any, l: Tensor) -> Tensor:
     return tensor.reshape(-1, 1)
 
 
-reparam = Estimator("reparam", _reparam, uses_score=True)
+reparam = Estimator("reparam", _reparam, uses_score=True, cancels=True)
 score = Estimator("score", _score, uses_path=False, uses_score=True)
 stl = Estimator("stl", _stl)
-iwae = Estimator("iwae", _iwae, uses_score=True)
+iwae = Estimator("iwae", _iwae, uses_score=True, cancels=True)
 dreg = Estimator("dreg", _dreg)
 self_normalised = Estimator("self_normalised", _self_normalised, bounds=False)
 

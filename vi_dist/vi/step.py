@@ -7,14 +7,15 @@ parts B and C and the optimizer's update, and the same on every shard but for th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from vi_dist.vi.averaging import average_weight
 from vi_dist.vi.columns import ColumnTensors, pack_coefficients
-from vi_dist.vi.estimators import Coefficients, log_mean_exp
+from vi_dist.vi.estimators import log_mean_exp
+from vi_dist.vi.guide_gradient import guide_gradient, stopped_gradient
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.initialisation import Start
 from vi_dist.vi.layout import Layout
@@ -117,9 +118,8 @@ class Step:
         log_q, slope = self.family.density_of_draw(leaves, global_eps, z)
         l = summed[..., 0] - log_q
         result, clamped = pack_coefficients(l, state.shift, known["limit"], columns.groups, columns.tensors)
-        scored = any(one.example.estimator.uses_score for one in columns.groups)
-        own_slope = summed[..., 1 : 1 + d] - slope
-        gradient = _guide_gradient(self.family, leaves, global_eps, own_slope, result, scored)
+        of_joint = summed[..., 1 : 1 + d]
+        gradient = guide_gradient(self.family, leaves, global_eps, of_joint, slope, result, columns)
         if self.layout.eta.shape[0]:
             of_model = (result.model[..., None] * summed[..., 1 + d :]).sum(1)
             gradient = torch.cat((gradient, of_model), -1)
@@ -128,7 +128,8 @@ class Step:
         if self.local is not None:
             local_eps = eps[..., self.family.noise.size :]
             own = self.local_leaves(state.params)
-            of_local = _guide_gradient(self.local, own, local_eps, local_slope, result, scored)
+            scored = any(one.example.estimator.uses_score for one in columns.groups)
+            of_local = stopped_gradient(self.local, own, local_eps, local_slope, result, scored)
             gradient = torch.cat((gradient, of_local.nan_to_num(0.0, 0.0, 0.0)), -1)
         return self._update(state, gradient, norm, result.loss, l, clamped, known)
 
@@ -203,28 +204,6 @@ def _leaves(params: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tenso
         leaves[name] = leaf.reshape(params.shape[0], *shape)  # not -1: a leaf may be empty
         start += shape.numel()
     return leaves
-
-
-def _guide_gradient(
-    family: Family,
-    leaves: Mapping[str, Tensor],
-    eps: Tensor,
-    slope: Tensor,
-    weights: Coefficients,
-    scored: bool,
-) -> Tensor:
-    """Part C: a guide's gradient `(C, P)` from the coefficients and the slope of l in z, params stopped `(C, S, d)`."""
-    path, score = weights.path, weights.score
-    with torch.enable_grad():
-        live = {name: leaf.detach().requires_grad_() for name, leaf in leaves.items()}
-        z = family.draw(live, eps)
-        # A sample that carries no path weight must not spoil the sum, whatever its slope is: 0 * NaN would.
-        slope = torch.where((path == 0)[..., None], torch.zeros_like(slope), slope)
-        surrogate = (path[..., None] * slope * z).sum()
-        if family.has_density and scored:
-            surrogate = surrogate + (score * family.log_prob(live, z.detach())).sum()
-        parts: Sequence[Tensor] = torch.autograd.grad(surrogate, list(live.values()))
-    return torch.cat([part.reshape(part.shape[0], -1) for part in parts], -1)
 
 
 def _schedule_factor(step: Tensor, known: Mapping[str, Tensor]) -> Tensor:

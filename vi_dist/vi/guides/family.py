@@ -112,6 +112,13 @@ class Family(ABC):
                 (slope,) = torch.autograd.grad(log_q.sum(), live)
         return log_q.detach(), slope
 
+    def log_q_of_draw(self, leaves: Leaves, noise: Tensor) -> Tensor | None:
+        """log q `(C, S)` at the guide's own draws as a function of leaves and noise alone, differentiable in both.
+
+        None where that is no simpler than `log_prob` of a draw.
+        """
+        return None
+
     @abstractmethod
     def distribution(self, leaves: Leaves) -> Distribution:
         """One guide (leaves without the leading axis) as a torch distribution with event shape `(d,)`."""

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, MultivariateNormal
 from torch.nn.functional import softplus
 
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, raw_scales
-from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
+from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI, gaussian_of_draw
 
 
 class FullRank(Family):
@@ -34,8 +34,10 @@ class FullRank(Family):
         return -0.5 * (standard * standard).sum(-1) - (log_scale + LOG_SQRT_2PI * self.size)[:, None]
 
     def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        constant = softplus(leaves["raw_scale"]).log().sum(-1) + LOG_SQRT_2PI * self.size
-        return -0.5 * (noise * noise).sum(-1) - constant[:, None], self.pull_back(leaves, -noise)
+        return self.log_q_of_draw(leaves, noise), self.pull_back(leaves, -noise)
+
+    def log_q_of_draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
+        return gaussian_of_draw(leaves, noise)
 
     def pull_back(self, leaves: Leaves, slope: Tensor) -> Tensor:
         """The gradient in z `(C, S, d)` of a function whose gradient in the noise that draws z is `slope`."""

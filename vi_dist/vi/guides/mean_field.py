@@ -35,9 +35,16 @@ class MeanField(Family):
         return -0.5 * (standard * standard).sum(-1) - constant[:, None]
 
     def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        scale = softplus(leaves["raw_scale"])
-        constant = scale.log().sum(-1) + LOG_SQRT_2PI * self.size
-        return -0.5 * (noise * noise).sum(-1) - constant[:, None], -noise / scale[:, None]
+        return self.log_q_of_draw(leaves, noise), -noise / softplus(leaves["raw_scale"])[:, None]
+
+    def log_q_of_draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
+        return gaussian_of_draw(leaves, noise)
 
     def distribution(self, leaves: Leaves) -> Distribution:
         return Independent(Normal(leaves["loc"], softplus(leaves["raw_scale"])), 1)
+
+
+def gaussian_of_draw(leaves: Leaves, noise: Tensor) -> Tensor:
+    """log q `(C, S)` at the draws of a Gaussian whose map from noise has the determinant prod softplus(raw_scale)."""
+    constant = softplus(leaves["raw_scale"]).log().sum(-1) + LOG_SQRT_2PI * noise.shape[-1]
+    return -0.5 * (noise * noise).sum(-1) - constant[:, None]

@@ -10,7 +10,7 @@ from torch.nn.functional import pad, softplus
 from vi_dist.vi.guides.blocks import block_of_each
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals, raw_scales
 from vi_dist.vi.guides.full_rank import unit_triangle
-from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
+from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI, gaussian_of_draw
 from vi_dist.vi.noise import NoiseSpace
 
 
@@ -81,7 +81,6 @@ class Structured(Family):
 
     def density_of_draw(self, leaves: Leaves, noise: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         scale = softplus(leaves["raw_scale"])
-        constant = scale.log().sum(-1) + LOG_SQRT_2PI * self.size
         rows = torch.linalg.solve_triangular(
             self._unit_lower(leaves).transpose(-1, -2),
             self._sorted(-noise).transpose(-1, -2),
@@ -89,7 +88,10 @@ class Structured(Family):
             unitriangular=True,
         )
         slope = rows.transpose(-1, -2).index_select(-1, self._back.to(noise.device)) / scale[:, None]
-        return -0.5 * (noise * noise).sum(-1) - constant[:, None], slope
+        return self.log_q_of_draw(leaves, noise), slope
+
+    def log_q_of_draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
+        return gaussian_of_draw(leaves, noise)
 
     def distribution(self, leaves: Leaves) -> Distribution:
         back = self._back.to(leaves["loc"].device)

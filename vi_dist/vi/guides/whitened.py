@@ -91,6 +91,11 @@ class Whitened(Family):
         pulled = torch.linalg.solve_triangular(root.transpose(-1, -2), slope.transpose(-1, -2), upper=True)
         return log_q - _log_det(root)[:, None], pulled.transpose(-1, -2)
 
+    def log_q_of_draw(self, leaves: Leaves, noise: Tensor) -> Tensor | None:
+        inner = self.inner.log_q_of_draw(_own(leaves), noise)
+        _, root = self._map(leaves, noise)
+        return None if inner is None else inner - _log_det(root)[:, None]
+
     def distribution(self, leaves: Leaves) -> Distribution:
         return GuideDistribution(self, leaves)
 
