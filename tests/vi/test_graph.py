@@ -132,3 +132,19 @@ def test_samples_are_the_rows_of_a_product_with_data() -> None:
     assert product.meta["val"].shape == (8, 40)
     x = torch.randn(8, 3, dtype=F64)
     torch.testing.assert_close(graph(x), x @ data.T, rtol=1e-13, atol=1e-13)
+
+
+def test_powers_of_data_share_a_logarithm() -> None:
+    broken, whole = torch.tensor([0.3, -1.5, 2.5], dtype=F64), torch.tensor([0.3, 2.0], dtype=F64)
+
+    def function(x: Tensor) -> Tensor:
+        return (x**broken).sum() + (x**whole).sum() + x**0.5
+
+    x = torch.tensor(1.7, dtype=F64, requires_grad=True)
+    graph = trace(function, x.detach())
+    assert [str(n.target) for n in graph.graph.nodes].count("aten.pow.Tensor_Tensor") == 1
+    slopes = [torch.autograd.grad(f(x), x)[0] for f in (graph, function)]
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-13, atol=0)
+    for value in (0.0, 1e-30, 2.5, 1e30, -1.0):
+        point = torch.tensor(value, dtype=F64)
+        torch.testing.assert_close(graph(point), function(point), rtol=1e-12, atol=0, equal_nan=True)

@@ -47,6 +47,7 @@ def simplify(module: GraphModule) -> GraphModule:
         _fold_constants(module)
     turn_products(module)
     _pad_products(module)
+    _spell_powers(module)
     module.graph.lint()
     module.recompile()
     return module
@@ -160,6 +161,26 @@ def _pad_products(module: GraphModule) -> None:
             )
         node.replace_all_uses_with(kept)
         module.graph.erase_node(node)
+
+
+def _spell_powers(module: GraphModule) -> None:
+    """x to the powers of data becomes e^(data log x): one logarithm for all of them, and no power in the derivative.
+
+    Only where no power is a whole number, which has a value at x < 0 too.
+    """
+    for node in list(module.graph.nodes):
+        if node.target is not _aten.pow.Tensor_Tensor or node.args[1].op != "get_attr":
+            continue
+        base, powers = node.args
+        given = getattr(module, str(powers.target))
+        if given.is_floating_point() and bool((given.isfinite() & (given != given.round())).all()):
+            with module.graph.inserting_before(node):
+                log = module.graph.call_function(_aten.log.default, (base,))
+                product = module.graph.call_function(_aten.mul.Tensor, (powers, log))
+                power = module.graph.call_function(_aten.exp.default, (product,))
+            log.meta, product.meta, power.meta = base.meta, node.meta, node.meta
+            node.replace_all_uses_with(power)
+            module.graph.erase_node(node)
 
 
 def _is_pure(node: Node) -> bool:
