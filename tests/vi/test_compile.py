@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vi_dist.vi.compile import compile_graph, compile_steps, decide, lift_constants, program_key
-from vi_dist.vi.graph import trace
+from vi_dist.vi.graph import finish_gathered, trace
 
 
 def _graph(data: torch.Tensor) -> tuple[torch.fx.GraphModule, torch.Tensor]:
@@ -37,6 +37,17 @@ def test_small_constants_share_an_input_and_large_ones_no_memory() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_what_is_gathered_from_is_computed_before() -> None:
+    places, few = torch.tensor([1, 0, 1, 1]), torch.tensor([1])
+    x = torch.randn(3, 2)
+    graph = trace(lambda z: (z.exp()[:, places], z.exp()[:, few], z[:, places]), x)
+    lifted, constants = lift_constants(graph)
+    finish_gathered(lifted)
+    assert [str(n.target) for n in lifted.graph.nodes].count("aten.as_strided.default") == 1
+    for ours, theirs in zip(lifted(x, *constants), graph(x), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.slow
 def test_a_second_compilation_of_the_same_program_is_a_look_into_the_cache(tmp_path: Path) -> None:
     graph, x = _graph(torch.ones(3, 4, dtype=torch.float64))
@@ -54,11 +65,13 @@ def test_a_second_compilation_of_the_same_program_is_a_look_into_the_cache(tmp_p
 def test_steps_taken_in_one_call_are_the_steps_taken_one_by_one(tmp_path: Path) -> None:
     # Data and their transpose are one memory under two names, which a loop does not take.
     data, shift = torch.linspace(0, 1, 4400, dtype=torch.float64).reshape(1100, 4), torch.arange(4.0)
+    places = torch.tensor([3, 0, 0, 2, 1, 3])
 
     def step(
         state: torch.Tensor, noise: torch.Tensor, rate: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        moved = state - rate * (data.t() @ (data @ (state + noise)).tanh() - shift) / 1100
+        gathered = (state.exp() * noise)[places].sin().sum()
+        moved = state - rate * (data.t() @ (data @ (state + noise)).tanh() - shift * gathered) / 1100
         return moved, moved.norm()
 
     state, noise = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)

@@ -22,6 +22,7 @@ from torch._higher_order_ops.scan import scan
 from torch.fx import GraphModule, Node
 
 from vi_dist.model.validation import unvalidated
+from vi_dist.vi.graph import finish_gathered
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def compile_steps(
         steps: K, how many are taken in one call: the differing input and the records get an axis of K in front.
         directory: where compiled programs are kept.
     """
-    graph, constants = lift_constants(graph)
+    graph, constants = _prepared(graph)
     varying = inputs[carried].expand(steps, *inputs[carried].shape).clone()
     examples = (*inputs[:carried], varying, *inputs[carried + 1 :], *constants)
     return _program(_Steps(graph, carried), program_key(graph, examples), examples, constants, directory)
@@ -121,7 +122,7 @@ def compile_graph(
     graph: GraphModule, inputs: Sequence[Tensor], directory: Path | None = None
 ) -> Callable[..., tuple[Tensor, ...]]:
     """A graph as compiled code for inputs of these shapes; cached, and its data held apart, as in `compile_steps`."""
-    graph, constants = lift_constants(graph)
+    graph, constants = _prepared(graph)
     examples = (*inputs, *constants)
     return _program(graph, program_key(graph, examples), examples, constants, directory)
 
@@ -169,6 +170,13 @@ class _Steps(torch.nn.Module):
 
         last, records = scan(once, carried, varying)
         return (*last, *records)
+
+
+def _prepared(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
+    """A copy of the graph as it is compiled, its data apart."""
+    lifted, constants = lift_constants(graph)
+    finish_gathered(lifted)
+    return lifted, constants
 
 
 def lift_constants(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:

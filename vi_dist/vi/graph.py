@@ -183,6 +183,26 @@ def _spell_powers(module: GraphModule) -> None:
             module.graph.erase_node(node)
 
 
+def finish_gathered(module: GraphModule) -> None:
+    """Values are computed before they are gathered from, if there are fewer of them than places that want them.
+
+    Inductor would compute them at each place anew, from several gathers; it finishes what is viewed by strides.
+    """
+    for node in list(module.graph.nodes):
+        value = node.meta.get("val")
+        if node.target is not _aten.index.Tensor or not isinstance(value, Tensor):
+            continue
+        source = node.args[0]
+        given = source.meta.get("val")
+        if source.op == "call_function" and isinstance(given, Tensor) and given.numel() < value.numel():
+            with module.graph.inserting_before(node):
+                view = (source, list(given.shape), list(given.stride()), 0)
+                finished = module.graph.call_function(_aten.as_strided.default, view)
+            finished.meta = source.meta
+            node.update_arg(0, finished)
+    module.recompile()
+
+
 def _is_pure(node: Node) -> bool:
     return (
         isinstance(node.target, torch._ops.OpOverload)
