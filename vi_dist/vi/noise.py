@@ -163,7 +163,9 @@ class NormalSource:
         )
         radius = uniform(words[0], self.dtype).log_().mul_(-2).sqrt_()
         angle = uniform(words[1], self.dtype).mul_(2 * math.pi)
-        pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
+        pairs = radius.new_empty(*shape, 2)
+        torch.mul(radius, torch.cos(angle), out=pairs[..., 0])
+        torch.mul(radius, torch.sin(angle), out=pairs[..., 1])
         flat = pairs.reshape(*shape[:3], -1)
         return flat if self._places is None else flat.index_select(-1, self._places)
 
