@@ -29,6 +29,22 @@ def test_what_depends_on_no_input_is_computed_once() -> None:
     torch.testing.assert_close(graph(x), function(x), rtol=1e-14, atol=0)
 
 
+def test_what_is_equal_is_computed_once() -> None:
+    def masked(x: Tensor) -> Tensor:
+        return x.exp() * torch.ones(3, 3).tril(-1).sum(0)
+
+    graph = trace(lambda x: masked(x) + masked(x).sin(), torch.zeros(3))
+    assert [node.op for node in graph.graph.nodes].count("get_attr") == 1
+    assert [str(node.target) for node in graph.graph.nodes].count("aten.exp.default") == 1
+    x = torch.randn(3)
+    assert torch.equal(graph(x), masked(x) + masked(x).sin())
+
+
+def test_draws_are_not_merged() -> None:
+    first, second = trace(lambda x: (x + torch.randn(2), x + torch.randn(2)), torch.zeros(2))(torch.zeros(2))
+    assert not torch.equal(first, second)
+
+
 def test_dead_code_goes() -> None:
     def function(x: Tensor) -> Tensor:
         x.exp()

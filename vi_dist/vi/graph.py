@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.compile_utils import fx_graph_cse
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import softplus
@@ -39,12 +40,14 @@ def trace(function: Callable[..., Any], *examples: Any) -> GraphModule:
 
 
 def simplify(module: GraphModule) -> GraphModule:
-    """Drop dead code and detaches, turn failures into NaN; fold what depends on no input into constants."""
+    """Drop dead code and detaches, turn failures into NaN; compute constants beforehand and what is equal once."""
     _forget_detaches(module)
     _poison_failures(module)
     module.graph.eliminate_dead_code()
     if not any(_mutates(node) for node in module.graph.nodes):
         _fold_constants(module)
+        _merge_constants(module)
+        module.graph = fx_graph_cse(module.graph)
     turn_products(module)
     _pad_products(module)
     _spell_powers(module)
@@ -110,6 +113,20 @@ def _fold_constants(module: GraphModule) -> None:
             replacement = module.graph.get_attr(name)
         node.replace_all_uses_with(replacement)
     module.graph.eliminate_dead_code()
+
+
+def _merge_constants(module: GraphModule) -> None:
+    """Constants of equal numbers become one, as of masks that a guide makes at each draw."""
+    kept: dict[Any, list[tuple[Node, Tensor]]] = {}
+    for node in [node for node in module.graph.nodes if node.op == "get_attr"]:
+        value = getattr(module, str(node.target))
+        alike = kept.setdefault((value.dtype, value.shape, value.stride(), value.device), [])
+        found = next((first for first, other in alike if torch.equal(value, other)), None)
+        if found is None:
+            alike.append((node, value))
+        else:
+            node.replace_all_uses_with(found)
+            module.graph.erase_node(node)
 
 
 def turn_products(module: GraphModule, columns: Collection[Node] = ()) -> None:
