@@ -150,6 +150,7 @@ def test_mlflow_has_a_parent_and_a_child_for_every_configuration(
         assert run.info.run_name == row.name
         assert run.info.status == {"finished": "FINISHED", "diverged": "FAILED"}[row.status]
         assert run.data.tags["vi.reason"] == row.reason
+        assert (run.data.tags["vi.step"], run.data.tags["vi.step.reason"]) == ("flat", "compile: never")
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params["guide.family"] == row.guide.split("(")[0]
         assert float(run.data.params["optim.lr"]) == row.learning_rate

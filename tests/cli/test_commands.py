@@ -81,8 +81,9 @@ def test_a_dry_run_shows_configurations_packs_and_memory_and_writes_nothing(
     assert "4 configurations in 2 packs" in done.stdout
     assert "mean_field-kl_reverse-lr0.01-s1" in done.stdout
     assert re.search(r"about \d+ MiB a step", done.stdout)
-    data = json.loads(vi_dist("sweep", "sweep.yaml", "--dry-run", "--json").stdout)
+    data = json.loads(vi_dist("sweep", "sweep.yaml", "--dry-run", "--json", "--set", "compile=auto").stdout)
     assert len(data["configurations"]) == 4 and len(data["packs"]) == 2
+    assert re.search(r"flat graph, not compiled \(\d+ steps of \d+ nodes: about", data["packs"][0]["step"])
     assert not (folder / "vi-dist-out").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -48,14 +49,18 @@ class Log(Observer):
         self.told.append(f"end {run.task.index}")
 
 
-def test_every_pack_comes_to_its_end(toy_setup: MakeSetup, configuration: Configure) -> None:
+def test_every_pack_comes_to_its_end(
+    toy_setup: MakeSetup, configuration: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
     runs = runs_of(
         [configuration(seed=0), configuration(seed=1, steps=10)], [configuration(guide="full_rank")]
     )
     seen: list[Progress] = []
     log = Log()
     driver = Driver(runs, toy_setup(), InlineExecutor(), [log], callback=seen.append, chunk_seconds=0.02)
-    driver.run()
+    with caplog.at_level(logging.INFO, logger="vi_dist"):
+        driver.run()
+    assert caplog.text.count("steps are not compiled: compile: never") == 1
     outcomes = [outcome for run in runs for outcome in run.outcomes or ()]
     assert [(outcome.status, outcome.steps) for outcome in outcomes] == [
         ("finished", n) for n in (30, 10, 30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,6 +375,19 @@ def test_a_loop_gives_the_numbers_of_the_graph(engine: Make, column: Make) -> No
         found.append(program.advance(program.start(), 5))
     torch.testing.assert_close(found[0][0].params, found[1][0].params, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(found[0][1].loss, found[1][1].loss, rtol=1e-10, atol=1e-10)
+
+
+def test_a_compilation_that_fails_leaves_the_eager_graph(
+    engine: Make, column: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, other = (engine(positive).program([column(steps=3)]) for _ in range(2))
+    nowhere = tmp_path / "file"
+    nowhere.touch()
+    decision = made.compile("always", 1, nowhere / "programs")
+    assert not decision.compiled
+    assert "runs eagerly" in decision.reason
+    assert "compilation failed" in caplog.text
+    assert_same_column(made.advance(made.start(), 3)[0], 0, other.advance(other.start(), 3)[0], 0)
 
 
 def test_configurations_end_after_their_own_number_of_steps(engine: Make, column: Make) -> None:
