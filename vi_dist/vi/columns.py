@@ -170,10 +170,10 @@ def column_tensors(
 
     named = {
         "steps": torch.tensor([c.steps for c in columns], device=like.device),
-        "half": torch.tensor([(c.steps + 1) // 2 for c in columns], device=like.device),
         "shifted": torch.tensor([c.needs_shift for c in columns], device=like.device),
         "rate": numbers([c.learning_rate for c in columns]),
         "total": numbers([max(c.steps, 1) for c in columns]),
+        "half": numbers([(c.steps + 1) // 2 for c in columns]),
         "clip": numbers([c.clip for c in columns]),
         "limit": numbers([LIMITS[like.dtype] / c.divergence.growth for c in columns]),
         "averaging": numbers([c.averaging for c in columns]),

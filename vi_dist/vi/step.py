@@ -179,7 +179,7 @@ class Step:
         params = torch.where(rows, params, state.params)
         averaged = torch.lerp(state.averaged, params, average_weight(step[:, None] + 1, known["averaging"]))
         averaged = torch.where(active[:, None], averaged, state.averaged)
-        half = (state.step + 1 == known["half"]) & active
+        half = (step[:, None] + 1 == known["half"]) & active[:, None]
         return (
             params,
             torch.where(rows, torch.stack(buffers), state.buffers),
@@ -190,7 +190,7 @@ class Step:
             state.clamped + torch.where(active, clamped, torch.zeros_like(clamped)),
             state.alive & ~(active & (streak >= MAX_STREAK)),
             averaged,
-            torch.where(half[:, None], averaged, state.halfway),
+            torch.where(half, averaged, state.halfway),
             torch.where(active, loss, nan),
             torch.where(active, l.mean(-1), nan),
             torch.where(active, norm, nan),
