@@ -29,7 +29,7 @@ from benchmarks.trial_reference import EXPERIMENTS, evidence, names, reference
 from vi_dist import Experiment, SweepResult
 from vi_dist.evaluation.moments import Moments, distance
 from vi_dist.evaluation.verdict import Verdict
-from vi_dist.report.judging import CLOSE, COMPARED
+from vi_dist.report.judging import COMPARED, close
 
 SPEC = Path(__file__).with_name("trial.yaml")
 SHOWN = (
@@ -141,10 +141,7 @@ def _every(
             for k in ("key", "name", "status", "rank", "elbo", "elbo_se", "iw_elbo", "khat", "seconds")
         }
         worse = frame[frame["rank"] > row["rank"]]
-        near = worse[
-            row["elbo"] - worse["elbo"] <= (3 * (row["elbo_se"] + worse["elbo_se"])).clip(lower=CLOSE)
-        ]
-        others = [found[key].own for key in near["key"].head(COMPARED) if key in found]
+        others = [found[key].own for key in close(row, worse)["key"].head(COMPARED) if key in found]
         apart = [distance(other, found[row["key"]].own) for other in others]
         rows.append(
             {

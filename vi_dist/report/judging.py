@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from vi_dist.evaluation.evaluate import Evaluation
@@ -41,8 +44,17 @@ def _distances(frame: pd.DataFrame, winner: str, draw: Drawer) -> list[Distance]
 
 
 def _close(frame: pd.DataFrame, winner: str) -> list[str]:
-    """Keys of the next best finished configurations within `CLOSE` nats, or three standard errors, of the winner."""
+    """Keys of the finished configurations that the winner is compared with."""
     first = frame[frame["key"] == winner].iloc[0]
     finished = frame[(frame["status"] == first["status"]) & (frame["key"] != winner)]
-    slack = (finished["elbo_se"] + first["elbo_se"]).mul(3).clip(lower=CLOSE)
-    return [str(key) for key in finished[first["elbo"] - finished["elbo"] <= slack]["key"].head(COMPARED)]
+    return [str(key) for key in close(first.to_dict(), finished)["key"].head(COMPARED)]
+
+
+def close(first: Mapping[str, Any], behind: pd.DataFrame) -> pd.DataFrame:
+    """Those of the rows behind a first one whose ELBO is within `CLOSE` of it, and known as well as that.
+
+    A noisy ELBO may be within its errors of the first and nats below all the same: it says nothing of agreement. An
+    error of one evaluation overstates that of a difference, since the noise is common.
+    """
+    error = (behind["elbo_se"] ** 2 + first["elbo_se"] ** 2) ** 0.5
+    return behind[(first["elbo"] - behind["elbo"] <= CLOSE) & (error <= CLOSE)]
