@@ -112,12 +112,23 @@ def _argument(raw: object, key: str) -> Dimension:
     """What was written for one argument of an entry; its type is checked when the table is at hand."""
     if isinstance(raw, dict):
         return (parse_range(raw, key),)
+    if (groups := _groups(raw)) is not None:
+        return (Item(groups, key),)
     items = []
     for item, place in _places(raw, key, _ARGUMENT):
+        item = item if (groups := _groups(item)) is None else groups
         if not isinstance(item, Scalar):
             raise SpecError(f"{show(item)} is not one value", key=place, allowed=(_ARGUMENT,))
         items.append(Item(item, place))
     return _distinct(items)
+
+
+def _groups(raw: object) -> str | None:
+    """Groups of names as one text, ``[[mu, tau], [theta]]`` as ``mu + tau | theta``; None for anything else."""
+    if not isinstance(raw, list) or not raw:
+        return None
+    named = all(isinstance(group, list) and group and all(isinstance(n, str) for n in group) for group in raw)
+    return " | ".join(" + ".join(group) for group in raw) if named else None
 
 
 def _places(raw: object, key: str, allowed: str) -> list[tuple[object, str]]:

@@ -64,7 +64,11 @@ GUIDES: dict[str, Entry] = {
             Structured,
             {
                 "rank": _count(1, "number of messages between blocks"),
-                "blocks": Argument(str, "", description="latents that form one block: mu + tau | theta"),
+                "blocks": Argument(
+                    str,
+                    "",
+                    description="groups of latents: [[mu, tau], [theta]]",
+                ),
             },
         ),
         Entry(
