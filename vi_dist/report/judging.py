@@ -50,7 +50,7 @@ def _close(frame: pd.DataFrame, winner: str) -> list[str]:
     return [str(key) for key in close(first.to_dict(), finished)["key"].head(COMPARED)]
 
 
-def close(first: Mapping[str, Any], behind: pd.DataFrame) -> pd.DataFrame:
+def close(first: Mapping[Any, Any], behind: pd.DataFrame) -> pd.DataFrame:
     """Those of the rows behind a first one whose ELBO is within `CLOSE` of it, and known as well as that.
 
     A noisy ELBO may be within its errors of the first and nats below all the same: it says nothing of agreement. An
