@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vi_dist.model.seeding import seed
     from vi_dist.model.world import World
     from vi_dist.vi.autoguide import ADVI, MAP, AutoGuideVI, FullRankADVI
+    from vi_dist.vi.discrete import monte_carlo_approximate_enumerated, monte_carlo_approximate_mixed
     from vi_dist.vi.divergences import amari, kl_forward, kl_reverse
     from vi_dist.vi.monte_carlo import monte_carlo_approximate_reparam, monte_carlo_approximate_sf
     from vi_dist.vi.variational_infer import VariationalInfer
@@ -55,6 +56,8 @@ __all__ = [
     "init_to_uniform",
     "kl_forward",
     "kl_reverse",
+    "monte_carlo_approximate_enumerated",
+    "monte_carlo_approximate_mixed",
     "monte_carlo_approximate_reparam",
     "monte_carlo_approximate_sf",
     "param",
@@ -86,6 +89,8 @@ _HOME = {
     "init_to_uniform": "model.initialize",
     "kl_forward": "vi.divergences",
     "kl_reverse": "vi.divergences",
+    "monte_carlo_approximate_enumerated": "vi.discrete",
+    "monte_carlo_approximate_mixed": "vi.discrete",
     "monte_carlo_approximate_reparam": "vi.monte_carlo",
     "monte_carlo_approximate_sf": "vi.monte_carlo",
     "param": "model.decorators",

@@ -219,7 +219,7 @@ def test_every_latent_that_is_reached_gets_a_guide(engine: type) -> None:
 def test_a_discrete_latent_is_refused_by_name(engine: type) -> None:
     coin = named("coin", lambda: Bernoulli(0.5))
     with pytest.raises(
-        ModelError, match=r"coin is discrete \(Bernoulli\) .* monte_carlo_approximate_sf"
+        ModelError, match=r"coin is discrete \(Bernoulli\) .* monte_carlo_approximate_mixed"
     ) as error:
         engine([coin()], {})
     assert error.value.key == "guide"

@@ -410,7 +410,9 @@ def test_a_variable_drawn_inside_a_guide_is_named() -> None:
 
 def test_a_guide_without_rsample_asks_for_the_score_function() -> None:
     coin, q = random_variable(bernoulli_guide), random_variable(bernoulli_guide)
-    with pytest.raises(ModelError, match="bernoulli_guide is a Bernoulli, .* use monte_carlo_approximate_sf"):
+    with pytest.raises(
+        ModelError, match="bernoulli_guide is a Bernoulli, .* use monte_carlo_approximate_mixed"
+    ):
         monte_carlo_approximate_reparam({}, 1, kl_reverse, {}, {coin(): q()})
     assert monte_carlo_approximate_sf({}, 2, kl_reverse, {}, {coin(): q()}) == 0.0
 

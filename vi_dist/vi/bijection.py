@@ -25,7 +25,7 @@ def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:
         raise ModelError(
             f"{variable} is discrete ({type(distribution).__name__}) and a Gaussian or point guide does not fit it: "
             "sum it out of the model, or give it a discrete guide in VariationalInfer with "
-            "monte_carlo_approximate_sf",
+            "monte_carlo_approximate_mixed or _enumerated",
             key="guide",
         )
     try:

@@ -30,7 +30,7 @@ def check_guides(guides: GuideMap, observations: RVDict, params: Params) -> None
 
     def draw() -> Draw:
         with unvalidated(), torch.no_grad():
-            return sampler.draw(reparameterised=False)
+            return sampler.draw("score")
 
     first = draw()
     for query in guides.queries:
@@ -51,7 +51,7 @@ def _check_fit(query: RVIdentifier, guides: GuideMap, draw: Draw) -> None:
         raise ModelError(
             f"the guide {guide} is a {kinds[_is_discrete(distribution)]} {type(distribution).__name__}, but {query} is "
             f"{kinds[_is_discrete(variable.distribution)]} ({type(variable.distribution).__name__}); guide a discrete "
-            "variable with a discrete distribution, and with monte_carlo_approximate_sf",
+            "variable with a discrete distribution, and with monte_carlo_approximate_mixed or _enumerated",
             key="guide",
         )
     check_shape(query, variable.value.shape, variable.distribution, f"guided by {guide}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -14,10 +16,16 @@ from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
+from vi_dist.vi.enumeration import MOST_COMBINATIONS, Fork, values_of
 from vi_dist.vi.guide_map import GuideMap
 from vi_dist.vi.variational_world import VariationalWorld
 
 Params = MutableMapping[RVIdentifier, Tensor]
+
+
+How = Literal["path", "score", "mixed", "enumerated"]
+"""How guides are drawn: by ``rsample``; by ``sample``; by ``rsample`` where there is one; the same, the others all of
+their values in turn."""
 
 
 class LeafParams(Params):
@@ -54,12 +62,12 @@ class GuideWorld(VariationalWorld):
     """The guides alone: observed variables are known values here, and their likelihood is not evaluated.
 
     Args:
-        reparameterised: whether guides are drawn by ``rsample``.
+        how: guides are drawn.
     """
 
-    def __init__(self, observations: RVDict, params: Params, guides: GuideMap, reparameterised: bool) -> None:
+    def __init__(self, observations: RVDict, params: Params, guides: GuideMap, how: How) -> None:
         super().__init__(observations, params=params, queries_to_guides=guides)
-        self._reparameterised = reparameterised
+        self._how = how
 
     def _make_variable(self, node: RVIdentifier) -> Variable:
         if node in self.observations and node not in self.queries_to_guides.guides:
@@ -69,12 +77,14 @@ class GuideWorld(VariationalWorld):
     def _initial_value(self, node: RVIdentifier, distribution: Distribution) -> Tensor:
         if node not in self.queries_to_guides.guides:
             raise _unguided(node)
-        if not self._reparameterised:
+        if self._how == "score" or (self._how == "mixed" and not distribution.has_rsample):
             return distribution.sample()
+        if self._how == "enumerated" and not distribution.has_rsample:
+            raise Fork(node, values_of(node, distribution))
         if not distribution.has_rsample:
             raise ModelError(
                 f"the guide {node} is a {type(distribution).__name__}, whose draws carry no gradient (no rsample); use "
-                "monte_carlo_approximate_sf",
+                "monte_carlo_approximate_mixed, or _sf for all guides",
                 key="estimator",
             )
         return distribution.rsample()
@@ -126,15 +136,40 @@ class Sampler:
     scale: float = 1.0
     local: tuple[RVIdentifier, ...] = ()
 
-    def draw(self, reparameterised: bool) -> Draw:
-        """One draw. Raises `ModelError` for a latent without guide and a guide that cannot be drawn this way."""
-        drawing = GuideWorld(self.observations, self.params, self.guides, reparameterised)
+    def combinations(self) -> list[Draw]:
+        """A draw for every combination of values of the guides without ``rsample``, the others drawn anew in each.
+
+        Raises `ModelError` for too many combinations, and for a guide whose values cannot be listed.
+        """
+        found: list[Draw] = []
+        open_: list[RVDict] = [{}]
+        while open_:
+            fixed = open_.pop()
+            try:
+                found.append(self.draw("enumerated", fixed))
+            except Fork as fork:
+                open_ += [{**fixed, fork.node: value} for value in reversed(fork.values)]
+            if len(found) + len(open_) > MOST_COMBINATIONS:
+                raise ModelError(
+                    f"the discrete guides have more than {MOST_COMBINATIONS} combinations of values; use "
+                    "monte_carlo_approximate_mixed",
+                    key="guide",
+                )
+        return found
+
+    def draw(self, how: How, fixed: RVDict | None = None) -> Draw:
+        """One draw, in which some guides may have fixed values.
+
+        Raises `ModelError` for a latent without guide and a guide that cannot be drawn this way.
+        """
+        known = {**self.observations, **(fixed or {})}
+        drawing = GuideWorld(known, self.params, self.guides, how)
         for query in self.guides.queries:
             drawing.call(query)
         drawn = tuple(drawing[guide] for guide in self.guides.guides)
         leaves = tuple(value.detach().requires_grad_(value.requires_grad) for value in drawn)
         given = {**self.observations, **dict(zip(self.guides.guides, leaves, strict=True))}
-        guide_world = GuideWorld(given, self.guide_leaves, self.guides, reparameterised)
+        guide_world = GuideWorld(given, self.guide_leaves, self.guides, how)
         values = {query: guide_world.call(query) for query in self.guides.queries}
         model_world = ModelWorld({**values, **self.observations}, params=self.model_leaves)
         for node in (*self.guides.queries, *self.observations):
@@ -155,6 +190,15 @@ class Sampler:
             return log_p + self.scale * rows_p, log_q
         near_p, near_q = self._log_latents(draw, near)
         return log_p + self.scale * (near_p + rows_p), log_q + self.scale * near_q
+
+    def log_measure(self, draw: Draw, how: How) -> Tensor:
+        """Log density of a draw, a scalar, under the guides drawn without a gradient; nothing is scaled up."""
+        total = torch.zeros(())
+        for guide in self.guides.guides:
+            variable = draw.guide_world.get_variable(guide)
+            if how == "score" or not variable.distribution.has_rsample:
+                total = total + variable.log_prob.sum()
+        return total
 
     def _log_latents(self, draw: Draw, queries: list[RVIdentifier]) -> tuple[Tensor, Tensor]:
         """Log prior, with Jacobians, and log guide of some latents."""

@@ -135,7 +135,7 @@ def unconstrained(variable: RVIdentifier, distribution: Distribution, value: Ten
         raise ModelError(
             f"{variable} is discrete ({type(distribution).__name__}); the guide families live on continuous "
             "coordinates: sum it out of the model, or give it a guide of its own in VariationalInfer "
-            "with monte_carlo_approximate_sf",
+            "with monte_carlo_approximate_mixed or _enumerated",
             key="guide",
         )
     try:

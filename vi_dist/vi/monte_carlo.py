@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
@@ -16,7 +14,8 @@ from vi_dist.model.validation import unvalidated
 from vi_dist.vi.divergences import as_divergence
 from vi_dist.vi.estimators import ESTIMATORS, check_combination, coefficients
 from vi_dist.vi.guide_map import GuideMap, Query
-from vi_dist.vi.guided_sample import Draw, LeafParams, Sampler
+from vi_dist.vi.guided_sample import LeafParams, Sampler
+from vi_dist.vi.surrogate import draw_pairs, inner, param_pairs, reported
 
 DiscrepancyFn = Callable[[Tensor], Tensor]
 
@@ -108,13 +107,13 @@ def monte_carlo_approximate(
     divergence, made = as_divergence(discrepancy_fn), ESTIMATORS[estimator].make(**arguments)
     check_combination(divergence, made)
     guides = GuideMap.of(queries_to_guides)
-    _check_numbers(num_samples, subsample_factor, guides, local)
+    check_numbers(num_samples, subsample_factor, guides, local)
     guide_leaves, model_leaves = LeafParams(params), LeafParams(params)
     sampler = Sampler(
         observations, guides, params, guide_leaves, model_leaves, 1.0 / subsample_factor, tuple(local)
     )
     with unvalidated():
-        draws = [sampler.draw(made.uses_path) for _ in range(num_samples)]
+        draws = [sampler.draw("path" if made.uses_path else "score") for _ in range(num_samples)]
         log_p, log_q = map(torch.stack, zip(*map(sampler.log_densities, draws), strict=True))
     if any(leaf.requires_grad for leaf in model_leaves.used.values()):
         check_combination(divergence, made, model_params=True)
@@ -122,62 +121,20 @@ def monte_carlo_approximate(
     loss = weights.loss[0].detach().to(device)
     if not torch.is_grad_enabled():
         return loss
-    through_draws = _inner((weights.path[0] * (log_p - log_q)).sum(), _draw_pairs(draws), retain=True)
+    through_draws = inner((weights.path[0] * (log_p - log_q)).sum(), draw_pairs(draws), retain=True)
     direct = (weights.score[0] * log_q).sum() + (weights.model[0] * log_p).sum()
-    surrogate = through_draws + _inner(direct, _param_pairs(params, guide_leaves, model_leaves))
-    if not surrogate.requires_grad:
-        return loss
-    reported: Tensor = _Reported.apply(surrogate, loss)  # type: ignore[no-untyped-call]
-    return reported
+    if not made.uses_path and local:
+        # Rows count more than once in l, but each was drawn once.
+        drawn = torch.stack([sampler.log_measure(draw, "score") for draw in draws])
+        direct = direct - ((weights.score[0] + weights.model[0]) * (log_q - drawn)).sum()
+    surrogate = through_draws + inner(direct, param_pairs(params, guide_leaves, model_leaves))
+    return reported(loss, surrogate)
 
 
-def _draw_pairs(draws: Sequence[Draw]) -> list[tuple[Tensor, Tensor]]:
-    """Every drawn value that carries a gradient: its leaf and itself."""
-    return [
-        (leaf, drawn)
-        for draw in draws
-        for leaf, drawn in zip(draw.leaves, draw.drawn, strict=True)
-        if leaf.requires_grad
-    ]
-
-
-def _param_pairs(params: Mapping[RVIdentifier, Tensor], *roles: LeafParams) -> list[tuple[Tensor, Tensor]]:
-    """Every param in every role: its leaf and itself."""
-    return [(leaf, params[key]) for role in roles for key, leaf in role.used.items() if leaf.requires_grad]
-
-
-def _inner(total: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], retain: bool = False) -> Tensor:
-    """A scalar whose gradient is total's, with every leaf replaced by the tensor that it stands for."""
-    zero = torch.zeros((), device=total.device)
-    if not pairs or not total.requires_grad:
-        return zero
-    gradients = torch.autograd.grad(
-        total, [leaf for leaf, _ in pairs], retain_graph=retain, allow_unused=True
-    )
-    terms = [
-        (gradient * live).sum()
-        for gradient, (_, live) in zip(gradients, pairs, strict=True)
-        if gradient is not None
-    ]
-    return sum(terms, zero)
-
-
-class _Reported(torch.autograd.Function):
-    """The value of one scalar with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: Any, surrogate: Tensor, value: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
-
-
-def _check_numbers(
+def check_numbers(
     num_samples: int, subsample_factor: float, guides: GuideMap, local: Sequence[RVIdentifier]
 ) -> None:
+    """Raise `ModelError` for numbers out of bounds, and for `local` latents that cannot be."""
     if num_samples < 1:
         raise ModelError(f"num_samples is {num_samples}; at least one sample is needed", key="num_samples")
     if not 0 < subsample_factor <= 1:

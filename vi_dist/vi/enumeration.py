@@ -1,0 +1,53 @@
+"""The values of discrete guides, one after the other."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from vi_dist.errors import ModelError
+from vi_dist.model.identifier import RVIdentifier
+
+MOST_COMBINATIONS = 256
+"""Combinations of values over which an expectation is taken exactly: model and guides run once for each."""
+
+
+class Fork(Exception):
+    """A world has come to a guide that takes several values in turn."""
+
+    def __init__(self, node: RVIdentifier, values: Sequence[Tensor]) -> None:
+        super().__init__(str(node))
+        self.node, self.values = node, values
+
+
+def values_of(node: RVIdentifier, distribution: Distribution) -> list[Tensor]:
+    """Every value of a guide's distribution, `(*batch, *event)` each: all combinations of its elements.
+
+    Raises `ModelError` where they cannot be listed, or are too many.
+    """
+    base = distribution
+    while isinstance(base, Independent):
+        base = base.base_dist
+    try:
+        each = base.enumerate_support(expand=False)
+    except NotImplementedError:
+        raise ModelError(
+            f"the values of {node}, a {type(base).__name__}, cannot be listed; use monte_carlo_approximate_mixed",
+            key="guide",
+        ) from None
+    places = math.prod(base.batch_shape)
+    if len(each) ** places > MOST_COMBINATIONS:
+        raise ModelError(
+            f"{node} has {len(each)}^{places} values, and at most {MOST_COMBINATIONS} are listed; use "
+            "monte_carlo_approximate_mixed",
+            key="guide",
+        )
+    each = each.reshape(len(each), *base.event_shape)
+    shape = (*base.batch_shape, *base.event_shape)
+    return [
+        each[list(chosen)].reshape(shape) for chosen in itertools.product(range(len(each)), repeat=places)
+    ]
