@@ -23,6 +23,7 @@ ROWS = 41
 X = np.random.default_rng(0).normal(size=ROWS)
 DATA = {"x": X, "y": 1 + 0.5 * X + 0.7 * np.random.default_rng(1).normal(size=ROWS), "g": np.arange(ROWS) % 5}
 SPACE = {"guide": [{"full_rank": {"whiten": True}}], "learning_rate": [0.05], "seed": [0]}
+PLAIN = {"space": {**SPACE, "guide": ["mean_field"]}}
 
 
 def regression(data: dict[str, Tensor]) -> Model:
@@ -128,11 +129,13 @@ def test_rows_at_an_address_are_read_by_shards(tmp_path: Path) -> None:
         (regression, {"holdout": 0.2, "group_by": "g"}, "group_by and holdout do not go together"),
         (levels, {"holdout": 0.2}, r"latents that belong to rows \(level\) say nothing of rows held out"),
         (levels, {}, r"needs the curvature .* of which the latents of rows \(level\)"),
+        (levels, {"initialisation": "laplace"} | PLAIN, r"the initialisation laplace needs the curvature"),
         (centred, {}, "two parts of them .* together: build computes something of all its rows"),
         (weighted_prior, {}, "build computes something of all its rows"),
         (regression, {"halving": {"eta": 2, "min_steps": 10}}, "halving and shards do not go together"),
     ],
 )
 def test_what_shards_cannot_do_is_refused(build: Any, options: dict[str, Any], words: str) -> None:
+    given = {"space": SPACE, "shards": 2, "executor": "inline"} | options
     with pytest.raises(SpecError, match=words):
-        Experiment(build, name="refused", data=DATA).sweep(SPACE, shards=2, executor="inline", **options)
+        Experiment(build, name="refused", data=DATA).sweep(**given)

@@ -51,20 +51,32 @@ class _Check:
             has_density=_has_density(configuration.guide),
             model_params=self._layout is not None and bool(self._layout.params),
         )
+        if self._layout is not None:
+            _check_local(configuration, self._layout)
         if self._layout is not None and configuration.guide not in self._fitting:
-            _check_local(configuration.guide, self._layout)
             family(configuration.guide, self._layout.noise)
             self._fitting.add(configuration.guide)
 
 
-def _check_local(guide: Choice, layout: Layout) -> None:
-    """Raise `SpecError` for a guide by the curvature of the log joint where some latents belong to rows."""
-    if layout.local and (guide.name == "laplace" or dict(guide.arguments).get("whiten")):
+def _check_local(configuration: Configuration, layout: Layout) -> None:
+    """Raise `SpecError` for a choice that needs the curvature of the log joint where some latents belong to rows."""
+    guide, initialisation = configuration.guide, configuration.initialisation
+    if not layout.local:
+        return
+    words = (
+        "needs the curvature of the whole model, of which the latents of rows "
+        f"({', '.join(site.name for site in layout.local)}) are no part"
+    )
+    if guide.name == "laplace" or dict(guide.arguments).get("whiten"):
+        others = [name for name in GUIDES if name != "laplace"]
         raise SpecError(
-            f"{guide} needs the curvature of the whole model, of which the latents of rows "
-            f"({', '.join(site.name for site in layout.local)}) are no part; take mean_field or full_rank as they are",
-            key="space.guide",
-            allowed=[name for name in GUIDES if name != "laplace"],
+            f"{guide} {words}; take one of the others as they are", key="space.guide", allowed=others
+        )
+    if initialisation.name in ("mode", "laplace"):
+        raise SpecError(
+            f"the initialisation {initialisation} {words}",
+            key="initialisation",
+            allowed=("prior_median", "values"),
         )
 
 
