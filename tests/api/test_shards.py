@@ -132,7 +132,6 @@ def test_rows_at_an_address_are_read_by_shards(tmp_path: Path) -> None:
         (levels, {"initialisation": "laplace"} | PLAIN, r"the initialisation laplace needs the curvature"),
         (centred, {}, "two parts of them .* together: build computes something of all its rows"),
         (weighted_prior, {}, "build computes something of all its rows"),
-        (regression, {"halving": {"eta": 2, "min_steps": 10}}, "halving and shards do not go together"),
     ],
 )
 def test_what_shards_cannot_do_is_refused(build: Any, options: dict[str, Any], words: str) -> None:

@@ -32,8 +32,6 @@ def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configur
                 key="batch_size",
             )
         return setup
-    if spec.halving is not None:
-        raise SpecError("halving and shards do not go together; leave one of them out", key="halving")
     if spec.batch_size is not None:
         _check_batches(spec, configurations)
     if setup.data is None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import fsspec
+import torch
 
 from vi_dist.vi.state import PackState
 
@@ -31,12 +32,12 @@ class Checkpoints:
             stream.write(state.to_bytes())
         self._files.mv(f"{path}.part", path)
 
-    def read(self, steps: int, ranks: Sequence[int]) -> list[PackState]:
-        """The parts of some shards."""
+    def read(self, steps: int, ranks: Sequence[int], device: torch.device | str = "cpu") -> list[PackState]:
+        """The parts of some shards, on a device."""
         states = []
         for rank in ranks:
             with self._files.open(self._path(steps, rank), "rb") as stream:
-                states.append(PackState.from_bytes(stream.read()))
+                states.append(PackState.from_bytes(stream.read(), device))
         return states
 
     def newest(self, steps: int) -> int:

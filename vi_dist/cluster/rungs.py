@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vi_dist.cluster.pack_run import PackRun
+from vi_dist.cluster.shard_state import of_shards, together
 from vi_dist.cluster.task import Chunk, PackTask
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.halving import Halving, Rung
@@ -170,18 +171,20 @@ def _kinds(configurations: Sequence[Configuration]) -> tuple[Configuration, ...]
 
 def _together(parts: Sequence[tuple[PackRun, int]], width: int) -> Chunk:
     """Where columns of several packs stand, as a chunk of no steps of the pack that they form now."""
-    states: dict[int, PackState] = {}
     chunks: list[tuple[Chunk, int]] = []
     for run, row in parts:
         assert run.last is not None
         chunks.append((run.last, row))
-        if id(run) not in states:
-            states[id(run)] = PackState.from_bytes(run.last.state)
-    state = gather([(states[id(run)], row) for run, row in parts], width)
     steps = np.array([chunk.after[row] for chunk, row in chunks])
     last = chunks[0][0]
     return Chunk(
-        state=state.to_bytes(),
+        state=_state(
+            [
+                (run.task.index, chunk.state, row)
+                for (run, _), (chunk, row) in zip(parts, chunks, strict=True)
+            ],
+            width,
+        ),
         before=steps,
         after=steps,
         skipped=np.array([chunk.skipped[row] for chunk, row in chunks]),
@@ -193,3 +196,11 @@ def _together(parts: Sequence[tuple[PackRun, int]], width: int) -> Chunk:
         preparing=0.0,
         kind=last.kind,
     )
+
+
+def _state(parts: Sequence[tuple[int, bytes, int]], width: int) -> bytes:
+    """The state of columns of several packs, given as (pack, state, row)."""
+    if of_shards(parts[0][1]):
+        return together(parts).to_bytes()
+    states = {pack: PackState.from_bytes(content) for pack, content, _ in parts}
+    return gather([(states[pack], row) for pack, _, row in parts], width).to_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import time
@@ -23,6 +22,7 @@ from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.programs import make_program
 from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.shard_state import ShardState
 from vi_dist.cluster.shard_times import told
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, Outcome, PackTask, Place, StepKind
 from vi_dist.evaluation.convergence import DRAWS
@@ -31,7 +31,7 @@ from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.graph import trace
 from vi_dist.vi.mode import Mode, find_mode
 from vi_dist.vi.shards import ShardGroup
-from vi_dist.vi.state import PackState
+from vi_dist.vi.state import PackState, gather
 from vi_dist.vi.summed_joint import Reduce, SummedJoint, total
 
 CHECKPOINT_SECONDS = 20.0
@@ -41,9 +41,10 @@ CHECKPOINT_SECONDS = 20.0
 class ShardWorker:
     """Holds the rows of some shards, steps packs on them, and has the same calls as `PackWorker`.
 
-    What it returns as state is a number of steps: the state itself stays here, and every so often each shard writes
-    its part to the sweep's directory. A worker that is asked to go on from steps that it has not taken begins at the
-    last checkpoint of all shards and takes the steps between once more, which gives the same numbers.
+    What it returns as state is a number of steps (`ShardState`): the state itself stays here, and every so often, and
+    where a pack pauses, each shard writes its part to the sweep's directory. A worker that is asked to go on from steps
+    that it has not taken begins at the last checkpoint of all shards and takes the steps between once more, which gives
+    the same numbers.
 
     Args:
         setup: the sweep's model, data and evaluation; with `shards`.
@@ -72,7 +73,7 @@ class ShardWorker:
         self._group: ShardGroup
         self._kind: StepKind
         self._states: list[PackState] = []
-        self._taken = -1
+        self._taken, self._at = -1, ShardState()
         self._written = time.monotonic()
 
     def place(self) -> Place:
@@ -83,17 +84,17 @@ class ShardWorker:
         """Take up to `steps` steps, together with the other shards, from where `state` says (None: the start)."""
         with threads(self.setup.cpus):
             started = time.perf_counter()
-            self._ready(task, 0 if state is None else json.loads(state)["steps"])
+            self._ready(task, ShardState() if state is None else ShardState.from_bytes(state))
             before, began, began_ms = self._states[0].step, time.perf_counter(), time.time_ns() // 1_000_000
             self._states, trajectory = self._group.advance(self._states, steps)
             self._taken += steps
             self._agree()
-            self._keep(task)
+            self._keep(task, time.monotonic() - self._written > self._checkpoint_seconds)
             seconds = time.perf_counter() - began
         n, now = len(task.configurations), self._states[0]
         recorded = (trajectory.loss, trajectory.elbo, trajectory.grad_norm)
         return Chunk(
-            state=json.dumps({"steps": self._taken}).encode(),
+            state=replace(self._at, steps=self._taken).to_bytes(),
             before=_array(before)[:n],
             after=_array(now.step)[:n],
             skipped=_array(now.skipped)[:n],
@@ -110,12 +111,14 @@ class ShardWorker:
         """Evaluate every configuration of a pack in float64, without gathering rows."""
         with threads(self.setup.cpus):
             started = time.perf_counter()
-            self._ready(task, json.loads(state)["steps"])
+            self._ready(task, ShardState.from_bytes(state))
             began = time.perf_counter()
             prepared, states = self._trained_on(), [state.at_average() for state in self._states]
             sharding = told(self._group, self.ranks, self.shards.count, prepared, self._reduce)
             outcomes = [replace(outcome, sharding=sharding) for outcome in self._outcomes(task, states)]
             self._write_local(task, states)
+            # Those that go on do so in another pack, perhaps elsewhere.
+            self._keep(task, task.pause is not None)
             seconds = time.perf_counter() - began
         return Evaluated(tuple(outcomes), seconds, began - started)
 
@@ -143,8 +146,8 @@ class ShardWorker:
             ]
         return self._models[key]
 
-    def _ready(self, task: PackTask, steps: int) -> None:
-        """Have the pack's program, and its states after so many steps."""
+    def _ready(self, task: PackTask, at: ShardState) -> None:
+        """Have the pack's program, and the states of its shards there."""
         if self._task != task:
             dtype = DTYPES[task.configurations[0].dtype]
             programs = [
@@ -157,17 +160,33 @@ class ShardWorker:
             self._kind = StepKind(joint.mode, joint.reason, decision.compiled, decision.reason)
             self._task, self._taken = task, -1
         # All shards begin again where one of them has to.
-        missing = self._reduce([torch.tensor([float(self._taken != steps)])] * len(self.ranks))
+        missing = self._reduce([torch.tensor([float(self._taken != at.steps)])] * len(self.ranks))
+        self._at = at
         if float(missing) == 0.0:
             return
-        kept = self._checkpoints(task)
-        newest = 0 if kept is None else kept.newest(steps)
+        kept = self._checkpoints(task.index)
+        newest = 0 if kept is None else kept.newest(at.steps)
         if newest and kept is not None:
-            self._states = kept.read(newest, self.ranks)
+            self._states = kept.read(newest, self.ranks, self.device)
         else:
-            self._states = self._group.start()
-        self._states, _ = self._group.advance(self._states, steps - newest)
-        self._taken = steps
+            self._states, newest = self._begun(at, task.width), at.paused
+        self._states, _ = self._group.advance(self._states, at.steps - newest)
+        self._taken = at.steps
+
+    def _begun(self, at: ShardState, width: int) -> list[PackState]:
+        """The states with which a pack begins: its own, or those that its columns had in the packs they come from."""
+        if not at.sources:
+            return self._group.start()
+        parts: dict[int, list[PackState]] = {}
+        for pack, _ in at.sources:
+            kept = self._checkpoints(pack)
+            assert kept is not None, "shards that pause have a directory"
+            if pack not in parts:
+                parts[pack] = kept.read(at.paused, self.ranks, self.device)
+        return [
+            gather([(parts[pack][place], row) for pack, row in at.sources], width)
+            for place in range(len(self.ranks))
+        ]
 
     def _agree(self) -> None:
         """Raise `RuntimeError` if the shards' shared params are not the same, bit for bit."""
@@ -179,12 +198,11 @@ class ShardWorker:
         if summed != mine * shards:
             raise RuntimeError("the shards' shared params have come apart; their processors may differ")
 
-    def _keep(self, task: PackTask) -> None:
+    def _keep(self, task: PackTask, due: bool) -> None:
         """Write a checkpoint if one is due anywhere."""
-        kept = self._checkpoints(task)
+        kept = self._checkpoints(task.index)
         if kept is None:
             return
-        due = time.monotonic() - self._written > self._checkpoint_seconds
         if float(self._reduce([torch.tensor([float(due)])] * len(self.ranks))) == 0.0:
             return
         for rank, state in zip(self.ranks, self._states, strict=True):
@@ -194,10 +212,10 @@ class ShardWorker:
         if 0 in self.ranks:
             kept.forget(self._taken)
 
-    def _checkpoints(self, task: PackTask) -> Checkpoints | None:
+    def _checkpoints(self, pack: int) -> Checkpoints | None:
         if not self.shards.directory:
             return None
-        return Checkpoints(self.shards.directory, task.index, self.shards.count)
+        return Checkpoints(self.shards.directory, pack, self.shards.count)
 
     def _outcomes(self, task: PackTask, states: Sequence[PackState]) -> list[Outcome]:
         """Every configuration settled and judged at these states, with the log joint of all shards."""
