@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 # Newton steps at most.
 _STEPS = 60
 # Points to start from, and how many numbers their Hessians, and their intermediates, may hold together.
-_STARTS, _NUMBERS, _WIDEST = 8, 1 << 18, 1 << 20
+_STARTS, _NUMBERS, _WIDEST = 8, 1 << 18, 1 << 19
 # A mode has been reached where the next Newton step is so short, in standard deviations, and every curvature, relative
 # to the largest, lies above the rounding errors of a Hessian.
 _REACHED, _FLAT = 1e-2, 1e-12

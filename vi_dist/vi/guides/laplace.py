@@ -127,16 +127,19 @@ class Curvature:
 
 
 def climb(joint: LogJoint, loc: Tensor, params: Tensor, steps: int) -> Tensor:
-    """Up to `steps` damped Newton steps from every loc `(C, d)`, until none gains anything."""
+    """Up to `steps` damped Newton steps from every loc `(C, d)`, each until it gains nothing."""
+    rows = torch.arange(len(loc), device=loc.device)
     for _ in range(steps):
-        value, gradient, hessian = joint.curvature(loc, params)
+        here, own = loc[rows], params[rows]
+        value, gradient, hessian = joint.curvature(here, own)
         step, found = newton(gradient, hessian)
-        moved, gain = line_search(joint, loc, params, value, step)
+        moved, gain = line_search(joint, here, own, value, step)
         near = (gradient * step).sum(-1) < _NEAR * (1 + value.abs())
         whole = near & (found.signed.amin(-1) > _FLAT * found.signed.amax(-1))
-        ahead = torch.where(gain[:, None] > 0, moved, loc)
-        loc = torch.where(whole[:, None], loc + step, ahead)
-        if not bool((gain > _GAIN * (1 + value.abs())).any()):
+        ahead = torch.where(gain[:, None] > 0, moved, here)
+        loc = loc.index_copy(0, rows, torch.where(whole[:, None], here + step, ahead))
+        rows = rows[gain > _GAIN * (1 + value.abs())]
+        if not len(rows):
             break
     return loc
 
