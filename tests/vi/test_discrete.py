@@ -107,7 +107,7 @@ def exact(order: str, divergence: Divergence) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("order", GUIDES)
 @pytest.mark.parametrize("name", BOTH)
-@pytest.mark.parametrize("divergence", [kl_reverse, amari(0.5)], ids=str)
+@pytest.mark.parametrize("divergence", [kl_reverse, amari(0.5)], ids=["kl_reverse", "amari"])
 def test_value_and_gradient_are_right_on_average(order: str, name: str, divergence: Divergence) -> None:
     params: dict[Any, Tensor] = {}
     found = []
