@@ -20,8 +20,8 @@ from vi_dist.report.sweep_directory import read_summary
 from vi_dist.sweep.configuration import Choice
 from vi_dist.sweep.spec import load_spec, make_spec
 
-COLUMNS = """rank key name guide divergence estimator optimizer learning_rate num_samples seed steps status reason elbo
-elbo_se iw_elbo khat seconds run_id""".split()  # noqa: SIM905 - as the contract writes them
+COLUMNS = """rank key name guide divergence estimator optimizer learning_rate num_samples seed steps status reason
+converged elbo elbo_se iw_elbo khat seconds run_id""".split()  # noqa: SIM905 - as the contract writes them
 
 
 @pytest.fixture(scope="module")

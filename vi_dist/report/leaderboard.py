@@ -101,9 +101,10 @@ def table_text(frame: pd.DataFrame, top: int | None = None) -> str:
     """The first `top` rows as aligned text, a line each, the header above them.
 
     >>> row = dict.fromkeys(COLUMNS, 0) | {"name": "full_rank-kl_reverse-lr0.01-s0", "status": "finished"}
+    >>> row["converged"] = True
     >>> print(table_text(leaderboard([row | {"elbo": -529.2041}])))  # doctest: +NORMALIZE_WHITESPACE
-    rank  name                            status    elbo      elbo_se  iw_elbo  khat   seconds
-       1  full_rank-kl_reverse-lr0.01-s0  finished  -529.204    0.000    0.000  0.000     0.00
+    rank  name                            status    converged      elbo  elbo_se  iw_elbo   khat  seconds
+       1  full_rank-kl_reverse-lr0.01-s0  finished  True       -529.204    0.000    0.000  0.000     0.00
     """
     rows, names = frame if top is None else frame.head(top), shown(frame)
     cells = [

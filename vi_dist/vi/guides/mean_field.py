@@ -16,6 +16,7 @@ LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 class MeanField(Family):
     """q(z) = prod_i Normal(z_i; loc_i, softplus(raw_scale_i)).
 
+    >>> import torch
     >>> from vi_dist.vi.noise import NoiseSite, NoiseSpace
     >>> guide = MeanField(NoiseSpace((NoiseSite("theta", 3),)))
     >>> guide.distribution(guide.initial(torch.zeros(3))).event_shape
