@@ -6,11 +6,13 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vi_dist.cluster.driver import Driver
+from vi_dist.cluster.executor import Handle, WorkerLost
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
@@ -47,6 +49,54 @@ class Log(Observer):
 
     def pack_ended(self, run: PackRun) -> None:
         self.told.append(f"end {run.task.index}")
+
+
+class LosesASecondWorker(InlineExecutor):
+    """Two workers here. The second dies of its first steps, once the first has nothing to do, and none replaces it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second: dict[Handle, str] = {}
+        self._unplaced: list[Handle] = []
+        self._lost = False
+
+    def open(self, setup: Setup, packs: int) -> int:
+        return 1 + super().open(setup, packs)
+
+    def submit(self, worker: int, method: str, *arguments: Any) -> Handle:
+        call = super().submit(worker, method, *arguments)
+        if worker == 1 and self._lost:
+            self._unplaced.append(call)
+        elif worker == 1:
+            self._second[call] = method
+        return call
+
+    def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        waiting = [
+            call for call in handles if self._second.get(call) != "advance" and call not in self._unplaced
+        ]
+        if not waiting:
+            assert not self._lost, "nobody works, and there is a pack left"
+            waiting = list(handles)
+        return waiting if self._second.get(waiting[0]) == "advance" else super().wait(waiting, timeout)
+
+    def result(self, handle: Handle) -> Any:
+        if self._second.get(handle) == "advance":
+            raise WorkerLost("its node is gone")
+        return super().result(handle)
+
+    def replace(self, worker: int) -> None:
+        assert worker == 1
+        self._lost = True
+
+
+def test_a_pack_whose_worker_is_lost_goes_to_one_that_is_idle(
+    toy_setup: MakeSetup, configuration: Configure
+) -> None:
+    runs = runs_of([configuration(seed=0)], [configuration(seed=1)])
+    Driver(runs, toy_setup(), LosesASecondWorker()).run()
+    assert sorted(run.attempt for run in runs) == [1, 2]
+    assert [run.outcomes[0].status for run in runs if run.outcomes] == ["finished", "finished"]
 
 
 def test_every_pack_comes_to_its_end(

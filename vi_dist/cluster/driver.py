@@ -242,6 +242,9 @@ class Driver:
         elif run is not None:
             run.attempt += 1
             self._queue.appendleft(run)
+            if more and self._idle:
+                # A replacement may never find room: the dead worker's node may be gone, and the idle one holds its own.
+                self._feed(self._idle.pop(), None)
         if self._losses > ATTEMPTS * self._workers:
             raise RuntimeError(f"workers keep dying before they have done anything: {reason}")
         if more and self._open():
