@@ -20,9 +20,9 @@ from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.divergences import as_divergence
 from vi_dist.vi.estimators import check_combination, coefficients, reparam, slopes
-from vi_dist.vi.guide_map import GuideMap, Query
-from vi_dist.vi.guided_sample import Draw, LeafParams, Sampler
-from vi_dist.vi.monte_carlo import DiscrepancyFn, check_numbers
+from vi_dist.vi.guide_map import Query
+from vi_dist.vi.guided_sample import Draw, Sampler
+from vi_dist.vi.monte_carlo import DiscrepancyFn, make_sampler
 from vi_dist.vi.surrogate import draw_pairs, inner, param_pairs, reported
 
 
@@ -35,23 +35,37 @@ def monte_carlo_approximate_mixed(
     subsample_factor: float = 1.0,
     device: torch.device | None = None,
     local: Sequence[RVIdentifier] = (),
+    *,
+    enumerated: bool = False,
 ) -> Tensor:
     """`monte_carlo_approximate` by reparameterised draws where a guide has them, and by the score function elsewhere.
 
     The score function has a leave-one-out baseline, so give it two samples at least. Supports of guides without
-    reparameterised draws must not depend on params.
+    reparameterised draws must not depend on params. `enumerated`: as `monte_carlo_approximate_enumerated`.
     """
-    return _approximate(
-        observations,
-        num_samples,
-        discrepancy_fn,
-        params,
-        queries_to_guides,
-        subsample_factor,
-        device,
-        local,
-        enumerated=False,
-    )
+    divergence = as_divergence(discrepancy_fn)
+    check_combination(divergence, reparam)
+    sampler = make_sampler(observations, num_samples, params, queries_to_guides, subsample_factor, local)
+    with unvalidated():
+        draws = _draws(sampler, num_samples, enumerated)
+        log_p, log_q = map(torch.stack, zip(*map(sampler.log_densities, draws), strict=True))
+        log_r = torch.stack([sampler.log_measure(draw, "mixed") for draw in draws])
+    if any(leaf.requires_grad for leaf in sampler.model_leaves.used.values()):
+        check_combination(divergence, reparam, model_params=True)
+    l = (log_p - log_q).detach()
+    value, slope, _ = slopes(divergence, l)
+    if enumerated:
+        weights = log_r.detach().exp() / num_samples
+        scores = weights * (value - slope)
+    else:
+        weights = torch.full_like(l, 1 / num_samples)
+        scores = coefficients(l[None], divergence, "score").score[0]
+    loss = (weights * value).sum().detach().to(device)
+    if not torch.is_grad_enabled():
+        return loss
+    total = (weights * slope * (log_p - log_q + log_r) + scores * log_r).sum()
+    pairs = [*draw_pairs(draws), *param_pairs(params, sampler.guide_leaves, sampler.model_leaves)]
+    return reported(loss, inner(total, pairs))
 
 
 def monte_carlo_approximate_enumerated(
@@ -69,7 +83,7 @@ def monte_carlo_approximate_enumerated(
     Model and guides run once per sample and combination of the discrete guides' values; without other guides one sample
     is exact. Raises `ModelError` for a discrete guide whose values cannot be listed, or of too many combinations.
     """
-    return _approximate(
+    return monte_carlo_approximate_mixed(
         observations,
         num_samples,
         discrepancy_fn,
@@ -80,48 +94,6 @@ def monte_carlo_approximate_enumerated(
         local,
         enumerated=True,
     )
-
-
-def _approximate(
-    observations: RVDict,
-    num_samples: int,
-    discrepancy_fn: DiscrepancyFn,
-    params: MutableMapping[RVIdentifier, Tensor],
-    queries_to_guides: Mapping[Query, RVIdentifier],
-    subsample_factor: float,
-    device: torch.device | None,
-    local: Sequence[RVIdentifier],
-    *,
-    enumerated: bool,
-) -> Tensor:
-    divergence = as_divergence(discrepancy_fn)
-    check_combination(divergence, reparam)
-    guides = GuideMap.of(queries_to_guides)
-    check_numbers(num_samples, subsample_factor, guides, local)
-    guide_leaves, model_leaves = LeafParams(params), LeafParams(params)
-    sampler = Sampler(
-        observations, guides, params, guide_leaves, model_leaves, 1.0 / subsample_factor, tuple(local)
-    )
-    with unvalidated():
-        draws = _draws(sampler, num_samples, enumerated)
-        log_p, log_q = map(torch.stack, zip(*map(sampler.log_densities, draws), strict=True))
-        log_r = torch.stack([sampler.log_measure(draw, "mixed") for draw in draws])
-    if any(leaf.requires_grad for leaf in model_leaves.used.values()):
-        check_combination(divergence, reparam, model_params=True)
-    l = (log_p - log_q).detach()
-    value, slope, _ = slopes(divergence, l)
-    if enumerated:
-        weights = log_r.detach().exp() / num_samples
-        scores = weights * (value - slope)
-    else:
-        weights = torch.full_like(l, 1 / num_samples)
-        scores = coefficients(l[None], divergence, "score").score[0]
-    loss = (weights * value).sum().detach().to(device)
-    if not torch.is_grad_enabled():
-        return loss
-    total = (weights * slope * (log_p - log_q + log_r) + scores * log_r).sum()
-    pairs = [*draw_pairs(draws), *param_pairs(params, guide_leaves, model_leaves)]
-    return reported(loss, inner(total, pairs))
 
 
 def _draws(sampler: Sampler, num_samples: int, enumerated: bool) -> list[Draw]:

@@ -106,16 +106,11 @@ def monte_carlo_approximate(
     """
     divergence, made = as_divergence(discrepancy_fn), ESTIMATORS[estimator].make(**arguments)
     check_combination(divergence, made)
-    guides = GuideMap.of(queries_to_guides)
-    check_numbers(num_samples, subsample_factor, guides, local)
-    guide_leaves, model_leaves = LeafParams(params), LeafParams(params)
-    sampler = Sampler(
-        observations, guides, params, guide_leaves, model_leaves, 1.0 / subsample_factor, tuple(local)
-    )
+    sampler = make_sampler(observations, num_samples, params, queries_to_guides, subsample_factor, local)
     with unvalidated():
         draws = [sampler.draw("path" if made.uses_path else "score") for _ in range(num_samples)]
         log_p, log_q = map(torch.stack, zip(*map(sampler.log_densities, draws), strict=True))
-    if any(leaf.requires_grad for leaf in model_leaves.used.values()):
+    if any(leaf.requires_grad for leaf in sampler.model_leaves.used.values()):
         check_combination(divergence, made, model_params=True)
     weights = coefficients((log_p - log_q).detach()[None], divergence, estimator, **arguments)
     loss = weights.loss[0].detach().to(device)
@@ -127,14 +122,28 @@ def monte_carlo_approximate(
         # Rows count more than once in l, but each was drawn once.
         drawn = torch.stack([sampler.log_measure(draw, "score") for draw in draws])
         direct = direct - ((weights.score[0] + weights.model[0]) * (log_q - drawn)).sum()
-    surrogate = through_draws + inner(direct, param_pairs(params, guide_leaves, model_leaves))
+    surrogate = through_draws + inner(direct, param_pairs(params, sampler.guide_leaves, sampler.model_leaves))
     return reported(loss, surrogate)
 
 
-def check_numbers(
+def make_sampler(
+    observations: RVDict,
+    num_samples: int,
+    params: MutableMapping[RVIdentifier, Tensor],
+    queries_to_guides: Mapping[Query, RVIdentifier],
+    subsample_factor: float,
+    local: Sequence[RVIdentifier],
+) -> Sampler:
+    """What an objective draws with; raises `ModelError` for numbers and `local` latents that cannot be."""
+    guides = GuideMap.of(queries_to_guides)
+    _check_numbers(num_samples, subsample_factor, guides, local)
+    scale = 1.0 / subsample_factor
+    return Sampler(observations, guides, params, LeafParams(params), LeafParams(params), scale, tuple(local))
+
+
+def _check_numbers(
     num_samples: int, subsample_factor: float, guides: GuideMap, local: Sequence[RVIdentifier]
 ) -> None:
-    """Raise `ModelError` for numbers out of bounds, and for `local` latents that cannot be."""
     if num_samples < 1:
         raise ModelError(f"num_samples is {num_samples}; at least one sample is needed", key="num_samples")
     if not 0 < subsample_factor <= 1:
