@@ -232,14 +232,11 @@ class Experiment:
         Raises `SpecError` if the sweep is over, is still under way, or was of another model or other data.
         """
         timings = Timings()
-        from vi_dist.api.resuming import find_unfinished
+        from vi_dist.api.resuming import read_unfinished
         from vi_dist.api.sweeping import run_sweep
-        from vi_dist.report.sweep_directory import SPEC
 
-        found = find_unfinished(Path(directory))
-        given = {"executor": executor, "address": address}
-        changes = {name: value for name, value in given.items() if value is not None}
-        spec = load_spec(found / SPEC, changes, needs_model=False)
+        changes = {"executor": executor, "address": address}
+        found, spec = read_unfinished(Path(directory), changes, needs_model=False)
         return run_sweep(
             self._build,
             self._data,

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vi_dist.api.planning import PlannedSweep
 from vi_dist.errors import SpecError
-from vi_dist.report.sweep_directory import JOURNAL, PLAN, SUMMARY, find_sweep
+from vi_dist.report.sweep_directory import JOURNAL, PLAN, SPEC, SUMMARY, find_sweep
+from vi_dist.sweep.spec import SweepSpec, load_spec
 
 
-def find_unfinished(directory: Path) -> Path:
-    """The unfinished sweep in a directory, or the newest sweep in an output directory if it is unfinished.
+def read_unfinished(
+    directory: Path, changes: Mapping[str, Any], *, needs_model: bool = True
+) -> tuple[Path, SweepSpec]:
+    """The unfinished sweep in a directory, or an output directory's newest if it is unfinished, and its spec.
 
-    Raises `SpecError` if there is no sweep, or nothing of it is left to do.
+    `changes` are laid over the spec where they are not None. Raises `SpecError` if there is no sweep, or nothing of it
+    is left to do.
     """
     found = find_sweep(directory, PLAN)
     if not (found / JOURNAL).is_dir():
         what = "is over" if (found / SUMMARY).exists() else "has left nothing to go on from"
         raise SpecError(f"this sweep {what}; vi-dist sweep runs one anew", path=found)
-    return found
+    given = {name: value for name, value in changes.items() if value is not None}
+    return found, load_spec(found / SPEC, given, needs_model=needs_model)
 
 
 def check_same(planned: PlannedSweep, directory: Path) -> None:

@@ -46,12 +46,10 @@ def sweep(
 def resume(directory: Path, chosen: Mapping[str, Any], *, as_json: bool, debug: bool) -> None:
     """Go on with a sweep that died or was interrupted; exits as `sweep` does."""
     _log_to_stderr(debug)
-    from vi_dist.api.resuming import find_unfinished
-    from vi_dist.report.sweep_directory import SPEC
+    from vi_dist.api.resuming import read_unfinished
 
-    found = find_unfinished(directory)
-    changes = {name: value for name, value in chosen.items() if value is not None}
-    _run(load_spec(found / SPEC, changes), as_json, found)
+    found, spec = read_unfinished(directory, chosen)
+    _run(spec, as_json, found)
 
 
 def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
