@@ -90,8 +90,8 @@ def test_actors_find_the_mode_of_all_rows_together(
 def test_a_shard_that_is_killed_costs_nothing_but_time(
     local_ray: str, toy: Any, configuration: Configure, tmp_path: Path
 ) -> None:
-    undisturbed = run(packs(configuration, 800), setup(toy, 2, tmp_path / "one"), InlineExecutor())
-    runs = packs(configuration, 800)
+    undisturbed = run(packs(configuration, 300), setup(toy, 2, tmp_path / "one"), InlineExecutor())
+    runs = packs(configuration, 300)
     killed: list[int] = []
 
     def kill_once(moment: Progress) -> None:

@@ -19,7 +19,8 @@ def write_winner(fit: Fit, path: Path) -> str:
     Raises `ValueError` or `ModelError` for a fit that has no predictions.
     """
     numbers = sum(values.numel() for values in fit.predict(1).values()) * DRAWS
-    seconds = min(_seconds_of_one(fit) for _ in range(3)) * DRAWS  # the machine may be busy with something else
+    # The least of three, since the machine may be busy with something else.
+    seconds = min(_seconds_of_one(fit) for _ in range(3)) * DRAWS
     if numbers > _NUMBERS or seconds > _SECONDS:
         return f"{DRAWS} predictions would be {numbers} numbers and take about {seconds:.0f} s"
     fit.to_inference_data(DRAWS).to_netcdf(str(path))
