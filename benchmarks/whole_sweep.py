@@ -4,8 +4,9 @@
     python -m benchmarks.whole_sweep --peer-configurations 256    # nothing extrapolated; about an hour
     python -m benchmarks.whole_sweep --sides ours --steps 500
 
-Both sides run as commands of their own, at N and at 4N steps; ours first with an empty cache of compiled programs, then
-with a warm one. The marginal rate comes from the difference of the two warm runs, so that start-up drops out. Where the
+Both sides run as commands of their own, at N and at 4N steps. Ours runs as it is by default with an empty cache of
+compiled programs, then under `compile: always` with an empty one and with the one that this has left. The marginal rate
+comes from the difference of the two warm runs, so that start-up and compiling drop out. Where the
 peer ran fewer configurations, its time for all of them is extrapolated by that rate, which leaves out what every
 further trial costs beside its steps: in the peer's favour.
 """
@@ -29,7 +30,7 @@ from benchmarks.tables import text, write
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "benchmarks/sweep.yaml"
 COMMAND = "from vi_dist.cli.main import main; main()"
-SHOWN = ("side", "cache", "configurations", "steps", "seconds", "ahead", "stepping_s", "note")
+SHOWN = ("side", "compile", "cache", "configurations", "steps", "seconds", "ahead", "stepping_s", "note")
 TIMES = 4
 # Notes of rows that the marginal rate does not come from.
 APART = ("inline", "extrapolated")
@@ -74,32 +75,35 @@ def _parsed() -> argparse.Namespace:
 
 
 def _ours(arguments: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
-    """Four commands: cold and warm at N, warm at 4N, and inline at N, where nothing but the step shares the process."""
-    cache = scratch / "cache"
+    """As it is and cold; compiled, cold and warm; warm at 4N, and inline, where nothing else shares the process."""
     plan = (
-        ("empty", arguments.steps, "ray"),
-        ("warm", arguments.steps, "ray"),
-        ("warm", TIMES * arguments.steps, "ray"),
-        ("warm", arguments.steps, "inline"),
+        ("auto", "empty", arguments.steps, "ray"),
+        ("always", "empty", arguments.steps, "ray"),
+        ("always", "warm", arguments.steps, "ray"),
+        ("always", "warm", TIMES * arguments.steps, "ray"),
+        ("always", "warm", TIMES * arguments.steps, "inline"),
     )
     rows = []
-    for number, (state, steps, executor) in enumerate(plan):
+    for number, (mode, state, steps, executor) in enumerate(plan):
         changes = {
             "configurations": arguments.configurations,
             "steps": steps,
             "num_samples": arguments.samples,
             "space.guide": f"[{arguments.guides}]",
             "executor": executor,
+            "compile": mode,
             "output_dir": scratch / f"out{number}",
         }
         if executor == "ray":
             changes["max_actors"] = arguments.trials
         options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
-        seconds, output = _timed(["-c", COMMAND, "sweep", str(SPEC), *options, "--json"], cache)
+        seconds, output = _timed(
+            ["-c", COMMAND, "sweep", str(SPEC), *options, "--json"], scratch / f"cache_{mode}"
+        )
         result = json.loads(output)
         workers = arguments.trials if executor == "ray" else 1
         rows.append(
-            _row("vi_dist", state, arguments.configurations, steps, seconds)
+            _row("vi_dist", mode, state, arguments.configurations, steps, seconds)
             | {
                 "stepping_s": workers * result["timings"]["stepping"],
                 "note": f"{executor}, {_spread(result)}",
@@ -127,21 +131,22 @@ def _peer(arguments: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
             arguments.trials,
         ]
         seconds, _ = _timed([*map(str, command), "--output", str(scratch / f"peer{steps}")], scratch / "none")
-        rows.append(_row("tune+pyro", "-", count, steps, seconds))
+        rows.append(_row("tune+pyro", "-", "-", count, steps, seconds))
     if count < arguments.configurations:
         rate = _marginal(rows)
         for row in rows[:2]:
             further = (arguments.configurations - count) * row["steps"] / rate
             rows.append(
-                _row("tune+pyro", "-", arguments.configurations, row["steps"], row["seconds"] + further)
+                _row("tune+pyro", "-", "-", arguments.configurations, row["steps"], row["seconds"] + further)
                 | {"note": f"extrapolated from {count} by the marginal rate"}
             )
     return rows
 
 
-def _row(side: str, cache: str, configurations: int, steps: int, seconds: float) -> dict[str, Any]:
+def _row(side: str, mode: str, cache: str, configurations: int, steps: int, seconds: float) -> dict[str, Any]:
     made = {
         "side": side,
+        "compile": mode,
         "cache": cache,
         "configurations": configurations,
         "steps": steps,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vi_dist.sweep.configuration import Choice, Configuration
-from vi_dist.sweep.plan import Pack, plan, program, width_class
+from vi_dist.sweep.plan import WIDEST, Pack, plan, program, width_class
 
 guides = st.sampled_from(
     [Choice("mean_field"), Choice("low_rank", (("rank", 2),)), Choice("low_rank", (("rank", 4),))]
@@ -42,9 +42,13 @@ def test_every_configuration_stands_in_one_pack_with_its_like(
     for pack in packs:
         assert len({program(found[place]) for place in pack.configurations}) == 1
         assert list(pack.configurations) == sorted(pack.configurations)
-        assert 1 <= len(pack.configurations) <= (64 if size == "auto" else int(size))
-        like = [one for one in found if program(one) == program(found[pack.configurations[0]])]
-        assert pack.width == width_class(min(64 if size == "auto" else int(size), len(like)))
+        assert 1 <= len(pack.configurations) <= (WIDEST if size == "auto" else int(size))
+        like = [
+            one
+            for one in packs
+            if program(found[one.configurations[0]]) == program(found[pack.configurations[0]])
+        ]
+        assert pack.width == width_class(max(len(one.configurations) for one in like))
 
 
 @given(lists, lists, sizes)
@@ -59,7 +63,17 @@ def test_appending_another_program_changes_no_pack(
 @given(lists)
 def test_a_plan_has_as_few_packs_as_its_programs_allow(found: list[Configuration]) -> None:
     programs = [program(configuration) for configuration in found]
-    assert len(plan(found)) == sum(-(-programs.count(one) // 64) for one in set(programs))
+    assert len(plan(found)) == sum(-(-programs.count(one) // WIDEST) for one in set(programs))
+
+
+@given(st.integers(1, 1000), sizes)
+def test_hardly_a_column_steps_for_nothing(count: int, size: int | str) -> None:
+    a = Choice("a")
+    base = Configuration(a, a, a, a, a, learning_rate=0.1, num_samples=1, steps=1, seed=0, dtype="float32")
+    packs = plan([replace(base, seed=seed) for seed in range(count)], size)  # type: ignore[arg-type]
+    sizes = [len(pack.configurations) for pack in packs]
+    assert sum(pack.width - len(pack.configurations) for pack in packs) <= 15 * len(packs) + len(packs) - 1
+    assert max(sizes) - min(sizes) < len(packs)
 
 
 @given(lists)
@@ -72,7 +86,7 @@ def test_a_plan_travels_as_json(found: list[Configuration]) -> None:
 
 @pytest.mark.parametrize(
     ("columns", "width"),
-    [(1, 1), (2, 8), (8, 8), (9, 16), (17, 32), (33, 64), (64, 64), (65, 128), (128, 128), (129, 192)],
+    [(1, 1), (2, 8), (8, 8), (9, 16), (17, 32), (33, 48), (64, 64), (65, 80), (128, 128), (129, 144)],
 )
 def test_width_classes(columns: int, width: int) -> None:
     assert width_class(columns) == width

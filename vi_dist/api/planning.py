@@ -25,8 +25,6 @@ PACK_BYTES = 4 << 30
 """Memory that a step of a pack may take, by the estimate."""
 LIVE_COPIES = 6
 """Intermediates as large as the largest that live at once in a step."""
-WIDEST, NARROWER = 64, (1, 8, 16, 32)
-"""The width of a full pack, and of those that have to be smaller."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +105,10 @@ def pack_size(
     a_number = 8 if spec.dtype == "float64" else 4
     per_number = samples * a_number * LIVE_COPIES
     # No sample has an intermediate larger than the data, as a rule: only for large data is the model traced for it.
-    if checked.largest * per_number * WIDEST <= PACK_BYTES:
+    if checked.largest * per_number * packing.WIDEST <= PACK_BYTES:
         return "auto"
     fitting = PACK_BYTES // (checked.prepared.joint().widest * per_number)
-    return "auto" if fitting >= WIDEST else max(width for width in NARROWER if width <= max(fitting, 1))
+    return "auto" if fitting >= packing.WIDEST else packing.widest_within(fitting)
 
 
 def _opening(spec: SweepSpec, known: Catalogue) -> tuple[list[Configuration], TpeSearch | None]:

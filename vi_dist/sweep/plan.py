@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from vi_dist.sweep.configuration import Choice, Configuration
 
-_FULL = 64
-_SMALLER = (1, 8, 16, 32)
+WIDEST = 80
+"""Columns of an ``auto`` pack at most: a column costs hardly less beyond, and workers need packs to share."""
+_SMALL, _EVERY = (1, 8), 16
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,23 @@ def plan(
     first_place: int = 0,
     first_index: int = 0,
 ) -> list[Pack]:
-    """Packs of configurations with one program, at most `pack_size` each (``auto``: 64).
+    """Packs of configurations with one program, at most `pack_size` each (``auto``: 80).
 
     `first_place` is the place of the first configuration in the sweep's list, `first_index` the first pack's number.
 
     Programs come in order of first appearance and configurations keep their order, so that configurations of
     another program, appended, change no pack. All packs of a program have one width, the last one too: a program of
-    another width would have to be compiled for it.
+    another width would have to be compiled for it. So a program's packs are as many as needed and of even size: 129
+    configurations are 65 and 64 in 80 columns, where 64, 64 and 1 in 64 would step half as many columns for nothing.
     """
-    size = _FULL if pack_size == "auto" else pack_size
+    size = WIDEST if pack_size == "auto" else pack_size
     programs: dict[Program, list[int]] = defaultdict(list)
     for place, configuration in enumerate(configurations, start=first_place):
         programs[program(configuration)].append(place)
-    chunks = [
-        (width_class(min(size, len(places))), places[start : start + size])
-        for places in programs.values()
-        for start in range(0, len(places), size)
-    ]
+    chunks = []
+    for places in programs.values():
+        each = _even(len(places), size)
+        chunks += [(width_class(each), places[start : start + each]) for start in range(0, len(places), each)]
     return [
         Pack(index, width, tuple(chunk)) for index, (width, chunk) in enumerate(chunks, start=first_index)
     ]
@@ -71,10 +72,27 @@ def program(configuration: Configuration) -> Program:
     return configuration.guide, configuration.optimizer.name, configuration.num_samples, configuration.dtype
 
 
+def _even(configurations: int, size: int) -> int:
+    """How many of so many configurations stand in each pack, if packs of at most `size` are as few as can be."""
+    return -(-configurations // -(-configurations // size))
+
+
 def width_class(columns: int) -> int:
-    """The padded width of a pack: 1, 8, 16, 32, or the next multiple of 64.
+    """The padded width of a pack: 1, 8, or the next multiple of 16.
 
     Few classes mean few compiled programs, and within one class a column's result is bitwise the same
     whatever its neighbours.
+
+    >>> [width_class(columns) for columns in (1, 2, 9, 65)]
+    [1, 8, 16, 80]
     """
-    return next((width for width in _SMALLER if columns <= width), -(-columns // _FULL) * _FULL)
+    return next((width for width in _SMALL if columns <= width), -(-columns // _EVERY) * _EVERY)
+
+
+def widest_within(columns: int) -> int:
+    """The largest width of an ``auto`` pack that has at most so many columns; at least 1.
+
+    >>> [widest_within(columns) for columns in (0, 7, 15, 50, 1000)]
+    [1, 1, 8, 48, 80]
+    """
+    return max(width_class(width) for width in range(1, WIDEST + 1) if width_class(width) <= max(columns, 1))
