@@ -372,6 +372,11 @@ def bernoulli_guide() -> Distribution:
         ({"subsample_factor": 1.5}, "subsample_factor is 1.5"),
         ({"local": [Chain().seen()]}, "seen is declared local but has no guide"),
         ({"discrepancy_fn": total_variation, "estimator": "stl"}, "kink"),
+        (
+            {"subsample_factor": 0.5, "discrepancy_fn": kl_forward},
+            "kl_forward is not linear in the log weights",
+        ),
+        ({"subsample_factor": 0.5, "estimator": "dreg"}, "dreg weights samples by their log weights"),
     ],
 )
 def test_senseless_arguments_are_refused(change: dict[str, Any], message: str) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vi_dist.cluster.columns import column
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.errors import SpecError
 from vi_dist.model.shard_rows import count_rows
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.spec import SweepSpec
+from vi_dist.vi.estimators import check_minibatches
 
 ROWS_PER_SHARD = 500_000
 """What ``shards: auto`` gives a shard at most."""
-
-LINEAR = ("reparam", "stl", "score")
-"""Estimators whose gradient of the reverse KL is linear in the log weights, so that batches of rows leave no bias."""
 
 
 def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configuration]) -> Setup:
@@ -51,20 +50,12 @@ def _check_batches(spec: SweepSpec, configurations: Sequence[Configuration]) -> 
     if spec.biased_minibatches:
         return
     for configuration in configurations:
-        divergence, estimator = configuration.divergence, configuration.estimator
-        if divergence.name != "kl_reverse":
-            raise SpecError(
-                f"{divergence.name} is not linear in the log weights, so an estimate of these from a batch of rows "
-                "biases its gradient; take kl_reverse, leave batch_size out, or insist with biased_minibatches: true",
-                key="space.divergence",
-            )
-        if estimator.name not in LINEAR:
-            raise SpecError(
-                f"{estimator.name} weights samples by their log weights, so an estimate of these from a batch of rows "
-                "biases its gradient; leave batch_size out, or insist with biased_minibatches: true",
-                key="space.estimator",
-                allowed=LINEAR,
-            )
+        found = column(configuration)
+        try:
+            check_minibatches(found.divergence, found.estimator, "biased_minibatches: true")
+        except SpecError as error:
+            key = f"space.{error.key}"
+            raise SpecError(error.message, key=key, allowed=error.allowed) from error
 
 
 def sharding(spec: SweepSpec, data: object) -> Sharding | None:

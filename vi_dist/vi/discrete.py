@@ -22,7 +22,7 @@ from vi_dist.vi.divergences import as_divergence
 from vi_dist.vi.estimators import check_combination, coefficients, reparam, slopes
 from vi_dist.vi.guide_map import Query
 from vi_dist.vi.guided_sample import Draw, Sampler
-from vi_dist.vi.monte_carlo import DiscrepancyFn, make_sampler
+from vi_dist.vi.monte_carlo import DiscrepancyFn, check_part, make_sampler
 from vi_dist.vi.surrogate import draw_pairs, inner, param_pairs, reported
 
 
@@ -36,6 +36,7 @@ def monte_carlo_approximate_mixed(
     device: torch.device | None = None,
     local: Sequence[RVIdentifier] = (),
     *,
+    biased_minibatches: bool = False,
     enumerated: bool = False,
 ) -> Tensor:
     """`monte_carlo_approximate` by reparameterised draws where a guide has them, and by the score function elsewhere.
@@ -45,6 +46,7 @@ def monte_carlo_approximate_mixed(
     """
     divergence = as_divergence(discrepancy_fn)
     check_combination(divergence, reparam)
+    check_part(divergence, reparam, subsample_factor, local, biased_minibatches)
     sampler = make_sampler(observations, num_samples, params, queries_to_guides, subsample_factor, local)
     with unvalidated():
         draws = _draws(sampler, num_samples, enumerated)

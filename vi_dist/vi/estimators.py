@@ -45,6 +45,7 @@ class Estimator:
         uses_score: whether score coefficients can differ from zero.
         cancels: whether the score coefficients are minus the path's: the guide's gradient is then that of log p along
             the draws and that of log q at its own draws, with no slope of log q in z.
+        linear: whether the loss is a mean over samples of the divergence, not a function of all of them together.
         bounds: whether the objective bounds the evidence from below whatever the divergence; None: as it does.
     """
 
@@ -54,6 +55,7 @@ class Estimator:
     uses_path: bool = True
     uses_score: bool = False
     cancels: bool = False
+    linear: bool = False
     bounds: bool | None = None
 
     def __call__(self, l: Tensor, divergence: Divergence) -> Coefficients:
@@ -152,12 +154,15 @@ def _column(value: Any, l: Tensor) -> Tensor:
     return tensor.reshape(-1, 1)
 
 
-reparam = Estimator("reparam", _reparam, uses_score=True, cancels=True)
-score = Estimator("score", _score, uses_path=False, uses_score=True)
-stl = Estimator("stl", _stl)
+reparam = Estimator("reparam", _reparam, uses_score=True, cancels=True, linear=True)
+score = Estimator("score", _score, uses_path=False, uses_score=True, linear=True)
+stl = Estimator("stl", _stl, linear=True)
 iwae = Estimator("iwae", _iwae, uses_score=True, cancels=True)
 dreg = Estimator("dreg", _dreg)
 self_normalised = Estimator("self_normalised", _self_normalised, bounds=False)
+
+
+_PLAIN = {one.name: one for one in (reparam, score, stl, iwae, dreg, self_normalised)}
 
 
 def vr_iwae(order: float) -> Estimator:
@@ -243,6 +248,27 @@ def check_combination(
             f"{divergence.name} with {estimator.name} does not bound the evidence from below, so it cannot train "
             "the model's own params; use kl_reverse",
             key="divergence",
+        )
+
+
+def check_minibatches(divergence: Divergence, estimator: Estimator, insist: str) -> None:
+    """Refuse what an estimate of the log weights from a part of the data would bias. Raises `SpecError`.
+
+    Only the mean of l itself is linear in l. `insist`: what to write to have it all the same.
+    """
+    biased = "so an estimate of these from a part of the rows biases its gradient"
+    if divergence.name != "kl_reverse":
+        raise SpecError(
+            f"{divergence.name} is not linear in the log weights, {biased}; take kl_reverse and all rows at a time, or "
+            f"insist with {insist}",
+            key="divergence",
+        )
+    if not estimator.linear:
+        raise SpecError(
+            f"{estimator.name} weights samples by their log weights, {biased}; take all rows at a time, or insist with "
+            f"{insist}",
+            key="estimator",
+            allowed=tuple(name for name, one in _PLAIN.items() if one.linear),
         )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 import torch
 from torch import Tensor
 
-from vi_dist.errors import ModelError
+from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.validation import unvalidated
-from vi_dist.vi.divergences import as_divergence
-from vi_dist.vi.estimators import ESTIMATORS, check_combination, coefficients
+from vi_dist.vi.divergences import Divergence, as_divergence
+from vi_dist.vi.estimators import ESTIMATORS, Estimator, check_combination, check_minibatches, coefficients
 from vi_dist.vi.guide_map import GuideMap, Query
 from vi_dist.vi.guided_sample import LeafParams, Sampler
 from vi_dist.vi.surrogate import draw_pairs, inner, param_pairs, reported
@@ -29,6 +29,8 @@ def monte_carlo_approximate_reparam(
     subsample_factor: float = 1.0,
     device: torch.device | None = None,
     local: Sequence[RVIdentifier] = (),
+    *,
+    biased_minibatches: bool = False,
 ) -> Tensor:
     """`monte_carlo_approximate` by reparameterised draws (Kingma and Welling, arXiv 1312.6114)."""
     return monte_carlo_approximate(
@@ -41,6 +43,7 @@ def monte_carlo_approximate_reparam(
         device,
         local,
         estimator="reparam",
+        biased_minibatches=biased_minibatches,
     )
 
 
@@ -53,6 +56,8 @@ def monte_carlo_approximate_sf(
     subsample_factor: float = 1.0,
     device: torch.device | None = None,
     local: Sequence[RVIdentifier] = (),
+    *,
+    biased_minibatches: bool = False,
 ) -> Tensor:
     """`monte_carlo_approximate` by the score function, for any guide, with a leave-one-out baseline.
 
@@ -68,6 +73,7 @@ def monte_carlo_approximate_sf(
         device,
         local,
         estimator="score",
+        biased_minibatches=biased_minibatches,
     )
 
 
@@ -82,6 +88,7 @@ def monte_carlo_approximate(
     local: Sequence[RVIdentifier] = (),
     *,
     estimator: str = "reparam",
+    biased_minibatches: bool = False,
     **arguments: float,
 ) -> Tensor:
     """Estimate a divergence between model and guides; with ``functools.partial`` an `mc_approx` for any estimator.
@@ -100,12 +107,15 @@ def monte_carlo_approximate(
         device: where the result goes; by default it stays where the model computes.
         local: latents that belong to rows of the data.
         estimator: a name in `ESTIMATORS`, with its `arguments`.
+        biased_minibatches: train with a part of the data (subsample_factor below 1) what that biases.
 
     Raises `ModelError` for a latent without guide and for a guide that the estimator cannot draw from, `SpecError`
-    for a divergence that the estimator cannot train, or that cannot train the model's own params.
+    for a divergence that the estimator cannot train, that cannot train the model's own params, or that a part of the
+    data would bias.
     """
     divergence, made = as_divergence(discrepancy_fn), ESTIMATORS[estimator].make(**arguments)
     check_combination(divergence, made)
+    check_part(divergence, made, subsample_factor, local, biased_minibatches)
     sampler = make_sampler(observations, num_samples, params, queries_to_guides, subsample_factor, local)
     with unvalidated():
         draws = [sampler.draw("path" if made.uses_path else "score") for _ in range(num_samples)]
@@ -124,6 +134,27 @@ def monte_carlo_approximate(
         direct = direct - ((weights.score[0] + weights.model[0]) * (log_q - drawn)).sum()
     surrogate = through_draws + inner(direct, param_pairs(params, sampler.guide_leaves, sampler.model_leaves))
     return reported(loss, surrogate)
+
+
+def check_part(
+    divergence: Divergence,
+    estimator: Estimator,
+    subsample_factor: float,
+    local: Sequence[RVIdentifier],
+    insists: bool,
+) -> None:
+    """Raise `SpecError` for an objective that a part of the data would bias, unless the user insists."""
+    if subsample_factor >= 1:
+        return
+    if not insists:
+        check_minibatches(divergence, estimator, "biased_minibatches=True")
+    elif local and not estimator.uses_score and not (estimator.linear and divergence.name == "kl_reverse"):
+        raise SpecError(
+            f"{estimator.name} leaves the score out because a draw has the density that its log weight counts; "
+            f"{local[0]} is local and counts {1 / subsample_factor:g} times; use reparam or iwae",
+            key="estimator",
+            allowed=("reparam", "score", "iwae"),
+        )
 
 
 def make_sampler(
