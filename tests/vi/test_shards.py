@@ -224,3 +224,30 @@ def test_what_the_reduction_carries_is_counted(column: Callable[..., Column]) ->
     made = group(CUTS[2], "mean_field", [column(0, steps=5)], build_with_param)
     made.advance(made.start(), 5)
     assert made.times.reduced_bytes / made.times.steps == 8 * 4 * (1 + 1 + 1) * 8
+
+
+def test_a_local_slope_that_is_not_finite_is_a_skipped_step_on_every_shard(
+    column: Callable[..., Column],
+) -> None:
+    """Its square root has no slope at 0, and autograd of the unused branch gives NaN beside a finite log density."""
+
+    def torn(x: Tensor, y: Tensor) -> Model:
+        @random_variable
+        def mu() -> Distribution:
+            return Normal(torch.tensor(0.0), 3.0)
+
+        @random_variable
+        def level() -> Distribution:
+            return Normal(mu().expand(y.shape), 1.0)
+
+        @random_variable
+        def obs() -> Distribution:
+            return Normal(torch.where(x == x.max(), ((level() - level()).abs()).sqrt(), level()), 1.0)
+
+        return Model([mu()], {obs(): y}, local=[level()])
+
+    made = group(CUTS[2], "mean_field", [column(0, steps=30)], torn)
+    states, _ = made.advance(made.start(), 30)
+    for state in states:
+        assert state.skipped.tolist()[0] == 20
+        assert not bool(state.alive[0])

@@ -84,13 +84,20 @@ class Step:
     def own(self, params: Tensor, eps: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Part A: this shard's log weights and their slopes in all that shards share, `(C, S, 1 + D)`; and the slopes
         in its local coordinates, with their guide's params stopped, `(C, S, n)`. `batch`: the columns of a batch, if
-        the joint is one of batches."""
+        the joint is one of batches.
+
+        A log weight is NaN where a local slope is not finite: other shards hear of that by nothing else, and the step
+        is to be skipped by all of them.
+        """
         rows, local_log_q, local_slope = self.rows(params, eps)
         own, gradient = self.joint.value_and_gradient(rows.reshape(-1, rows.shape[-1]), *batch)
         own, gradient = own.reshape(rows.shape[:2]) - local_log_q, gradient.reshape(rows.shape)
         shared = self.layout.size + self.layout.eta.shape[0]
+        of_local = gradient[..., shared:] - local_slope
+        if self.local is not None:
+            own = torch.where(of_local.isfinite().all(-1), own, torch.full_like(own, math.nan))
         summed = torch.cat((own[..., None], gradient[..., :shared]), -1)
-        return summed, gradient[..., shared:] - local_slope
+        return summed, of_local
 
     def own_value(self, params: Tensor, eps: Tensor, *batch: Tensor) -> Tensor:
         """This shard's part of log p(x, z) - log q of its local latents, `(C, S)`."""
