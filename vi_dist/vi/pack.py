@@ -183,7 +183,7 @@ class PackProgram:
             for first in range(0, steps, block):
                 count = min(block, -(-(steps - first) // at_once) * at_once)
                 ahead = torch.arange(count, device=self.device)[:, None]
-                noise = self._noise(TRAINING, tensors[3] + ahead, self.num_samples)
+                noise = self.noise(TRAINING, tensors[3] + ahead)
                 for eps in noise.split(at_once):
                     *tensors, loss, elbo, norm = take(*tensors, eps, last, *self.constants[1:])
                     records.append((loss, elbo, norm))
@@ -231,7 +231,7 @@ class PackProgram:
         """Inputs of one step at the start, for tracing."""
         state = self.start()
         with torch.no_grad():
-            eps = self._noise(TRAINING, state.step[None], self.num_samples)[0]
+            eps = self.noise(TRAINING, state.step[None])[0]
         # Clones, because tracing takes inputs that are one tensor, as the zeros of a first state are, for one input.
         return tuple(tensor.clone() for tensor in (*state.tensors(), eps, *self.constants))
 
@@ -243,8 +243,21 @@ class PackProgram:
         return self.width * self.num_samples * self._noise.size
 
     def noise(self, purpose: int, steps: Tensor) -> Tensor:
-        """The noise `(K, C, S, E)` of steps `(K, C)`."""
-        return self._noise(purpose, steps, self.num_samples)
+        """The noise `(K, C, S, E)` of steps `(K, C)`; in training the samples of a step cover the guide evenly.
+
+        Not where a column's estimator takes them for independent of each other.
+        """
+        noise = self._noise(purpose, steps, self.num_samples)
+        split = self.family.noise.size
+        rows = torch.tensor([c.estimator.linear and c.estimator.uses_path for c in self.columns])
+        if purpose != TRAINING or not bool(rows.any()):
+            return noise
+        drawn = noise[..., :split].flatten(0, 1)
+        even = self.family.stratify(drawn)
+        if even is drawn:
+            return noise
+        stratified = torch.cat((even.reshape(*noise.shape[:3], split), noise[..., split:]), -1)
+        return torch.where(rows.to(self.device)[:, None, None], stratified, noise)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """The columns of a step's batch of rows; none where every step sees all rows."""

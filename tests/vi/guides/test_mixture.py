@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.nn.functional import softplus
 
+from vi_dist.vi import estimators
+from vi_dist.vi.estimators import Estimator
 from vi_dist.vi.guides.mixture import Mixture
-from vi_dist.vi.noise import NoiseSite, NoiseSpace
+from vi_dist.vi.noise import TRAINING, NoiseSite, NoiseSpace, NormalSource
 
 F64 = torch.float64
 SPACE = NoiseSpace((NoiseSite("x", 2),))
@@ -67,6 +69,29 @@ def test_stratified_samples_cover_the_components(components: int, samples: int) 
     assert bool(((total - steps * samples / components).abs() < spread).all())
     if samples % components == 0:
         assert len(set(total.tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    ("estimator", "even"),
+    [(estimators.reparam, True), (estimators.stl, True), (estimators.score, False), (estimators.dreg, False)],
+)
+def test_steps_are_stratified_where_a_mean_over_samples_allows_it(
+    engine: Callable[..., Any],
+    column: Callable[..., Any],
+    targets: SimpleNamespace,
+    estimator: Estimator,
+    even: bool,
+) -> None:
+    columns = [column(0, estimator=estimator), column(1, estimator=estimators.score)]
+    program = engine(targets.bimodal, "mixture", components=2).program(columns)
+    steps = torch.arange(50)[:, None].expand(-1, 2)
+    noise = program.noise(TRAINING, steps)
+    assert noise.shape == (50, 2, 4, 2)
+    chosen = (noise[:, 0, :, -1] > 0).sum(-1)  # of two components, the second
+    assert bool((chosen == 2).all()) == even
+    plain = NormalSource(program.space, [0, 1], F64)(TRAINING, steps, 4)
+    assert torch.equal(noise[:, 1], plain[:, 1])
+    assert torch.equal(noise[..., 0], plain[..., 0])
 
 
 def test_components_start_apart_around_the_place_asked_for() -> None:

@@ -24,9 +24,10 @@ class Mixture(Family):
 
     Equal weights, as in nonparametric variational inference (Gershman, Hoffman and Blei, arXiv 1206.4665): which
     component a draw comes from then depends on no leaf, so that draws are reparameterised exactly. A mode of twice the
-    mass is met by twice the components. Training steps stratify (Morningstar et al., arXiv 2003.01687): component after
-    component, where the step's samples allow it. `reparam` lets every sample teach every component and is the
-    estimator to prefer; with `stl` a component learns from its own samples only.
+    mass is met by twice the components. Steps of `reparam` and `stl` stratify (Morningstar et al., arXiv 2003.01687):
+    component after component, where the step's samples allow it; other estimators take samples for independent.
+    `reparam` lets every sample teach every component and is the estimator to prefer; with `stl` a component learns from
+    its own samples only.
 
     Args:
         space: the coordinates.
