@@ -26,6 +26,11 @@ NEAR, FAR = Distance(0.02, 0.03, "mu"), Distance(0.4, 0.1, "tau")
         ({"khat": 0.71}, [NEAR], DISTRUST),
         ({"khat": math.nan}, [NEAR], DISTRUST),
         ({"elbo": math.nan}, [], DISTRUST),
+        ({"elbo": -math.inf}, [], DISTRUST),
+        ({"iw_elbo": math.nan}, [NEAR], DISTRUST),
+        ({"khat": math.nan, "iw_elbo": -9.99}, [NEAR], DISTRUST),
+        ({}, [NEAR, Distance(math.nan, 0.9, "tau"), NEAR], REWEIGHT),
+        ({}, [Distance(0.1, math.nan, "tau"), NEAR], REWEIGHT),
     ],
 )
 def test_the_word_follows_khat_gap_and_agreement(
@@ -47,6 +52,22 @@ def test_moments_name_elements_row_major() -> None:
     assert list(found) == ["m[0,0]", "m[0,1]", "m[1,0]", "m[1,1]", "s"]
     assert found["m[1,0]"] == (pytest.approx(6.0), pytest.approx(4.0))
     assert found["s"] == (pytest.approx(2.0), pytest.approx(1.0))
+
+
+def test_only_a_point_estimate_is_called_one() -> None:
+    of_point, of_wreck = (
+        verdict(Evaluation(elbo, 0.0, elbo, math.nan, 64)) for elbo in (math.nan, -math.inf)
+    )
+    assert "point estimate" in of_point.sentence
+    assert "some draws have no log weight" in of_wreck.sentence
+
+
+def test_moments_that_are_no_numbers_are_infinitely_far_apart() -> None:
+    draws = np.array([1.0, np.inf, 2.0, 3.0])
+    found = moments({"a": draws, "b": np.arange(4.0)})
+    other = {"a": (50.0, 1.0), "b": found["b"]}
+    assert distance(found, other).mean == math.inf
+    assert distance(other, found).mean == math.inf
 
 
 def test_distance_is_in_the_references_standard_deviations() -> None:

@@ -42,7 +42,8 @@ def moments(
     for name, values in draws.items():
         array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
         columns = array.reshape(array.shape[0], -1)
-        means, sds = _mean_and_sd(columns, weights)
+        with np.errstate(invalid="ignore"):  # of an infinite draw
+            means, sds = _mean_and_sd(columns, weights)
         for place, index in enumerate(itertools.product(*map(range, array.shape[1:]))):
             label = f"{name}[{','.join(map(str, index))}]" if index else name
             found[label] = (float(means[place]), float(sds[place]))
@@ -61,17 +62,24 @@ def _mean_and_sd(
 
 
 def distance(found: Moments, reference: Moments) -> Distance:
-    """How far moments are from a reference, over the elements that both have. Raises `ValueError` if there is none."""
-    common = [name for name in reference if name in found and reference[name][1] > 0]
+    """How far moments are from a reference, over the elements that both have. Raises `ValueError` if there is none.
+
+    Elements whose reference does not vary are left out; moments that are no numbers are infinitely far apart.
+    """
+    common = [name for name in reference if name in found and not reference[name][1] <= 0]
     if not common:
         raise ValueError(
             f"the reference names {', '.join([*reference][:3])}, ..., of which the fit has none: "
             f"its elements are {', '.join([*found][:3])}, ..."
         )
-    means = [(found[name][0] - reference[name][0]) / reference[name][1] for name in common]
-    sds = [found[name][1] / reference[name][1] - 1 for name in common]
+    means = [_known((found[name][0] - reference[name][0]) / reference[name][1]) for name in common]
+    sds = [_known(found[name][1] / reference[name][1] - 1) for name in common]
     worst = max(zip(means, sds, common, strict=True), key=lambda row: max(abs(row[0]), abs(row[1])))[2]
     return Distance(_rms(means), _rms(sds), worst)
+
+
+def _known(difference: float) -> float:
+    return math.inf if math.isnan(difference) else difference
 
 
 def _rms(values: list[float]) -> float:

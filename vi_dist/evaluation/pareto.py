@@ -21,7 +21,8 @@ def pareto_khat(log_weights: NDArray[np.float64]) -> float:
     """
     if not np.isfinite(log_weights).all():
         return math.nan
-    if np.ptp(log_weights) <= 1e-9 * max(1.0, float(np.abs(log_weights).max())):
+    # Up to rounding; but differences that matter are never taken for rounding, however large the log weights.
+    if np.ptp(log_weights) <= min(1e-9 * max(1.0, float(np.abs(log_weights).max())), 1e-3):
         return -math.inf
     tail, cutoff = _tail(np.sort(log_weights - log_weights.max()))
     if len(tail) < _SHORTEST:

@@ -44,15 +44,18 @@ def verdict(found: Evaluation, others: Sequence[Distance] = (), ending: str = ""
     A guide without density cannot be judged, and is not to be trusted. `ending`: how its training ended, a sentence
     among the reasons; a guide is judged by what it is, converged or not.
     """
-    if not math.isfinite(found.elbo):
+    if math.isnan(found.elbo):
         return Verdict(DISTRUST, "Not to be trusted: a point estimate says nothing of uncertainty.", ())
-    threshold = khat_threshold(found.samples)
     gap = found.iw_elbo - found.elbo
+    if not math.isfinite(gap) or math.isnan(found.khat):
+        what = f"an ELBO of {found.elbo:.3f} and a bound of {found.iw_elbo:.3f}"
+        return Verdict(DISTRUST, f"Not to be trusted: some draws have no log weight ({what}).", ())
+    threshold = khat_threshold(found.samples)
     reasons = [
         f"k-hat of {found.samples} draws is {_number(found.khat)} (threshold {threshold:.2f}).",
         f"The ELBO is {found.elbo:.3f} ± {found.elbo_se:.3f}, {gap:.3f} below the importance-weighted bound.",
     ]
-    apart = max((max(one.mean, one.sd) for one in others), default=math.nan)
+    apart = max((_finite(value) for one in others for value in (one.mean, one.sd)), default=math.nan)
     if others:
         reasons.append(
             f"The {len(others)} next best configurations are at most {apart:.2f} standard deviations (RMS) away "
@@ -96,6 +99,11 @@ def _judged(khat: float, gap: float, apart: float, threshold: float) -> tuple[st
     below = f"the ELBO {gap:.3f} nats below the importance-weighted bound"
     parts = f"{tail}, {below}" if reliable else f"{below}{agree}, {tail}, which means little at such a gap"
     return TRUSTWORTHY, f"Trustworthy: {parts}{agree if reliable else ''}."
+
+
+def _finite(distance: float) -> float:
+    """A distance; infinite where it is not a number, which is no agreement."""
+    return math.inf if math.isnan(distance) else distance
 
 
 def _number(khat: float) -> str:
