@@ -108,6 +108,104 @@ def weighted_prior(data: dict[str, Tensor]) -> Model:
     return Model([mu()], {obs(): data["y"]})
 
 
+def by_group(data: dict[str, Tensor]) -> Model:
+    """A global latent with an entry for each group, which every shard numbers anew."""
+
+    @random_variable
+    def effect() -> Distribution:
+        return Normal(torch.zeros(5), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(effect()[data["g"].long()], 1.0)
+
+    return Model([effect()], {obs(): data["y"]})
+
+
+def by_group_beside_levels(data: dict[str, Tensor]) -> Model:
+    """The same, with a latent that does belong to groups."""
+    g = data["g"].long()
+
+    @random_variable
+    def effect() -> Distribution:
+        return Normal(torch.zeros(5), 1.0)
+
+    @random_variable
+    def level() -> Distribution:
+        return Normal(torch.zeros(int(g.max()) + 1), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(effect()[g] + level()[g], 1.0)
+
+    return Model([effect()], {obs(): data["y"]}, local=[level()])
+
+
+def levels_asked_for(data: dict[str, Tensor]) -> Model:
+    model = levels(data)
+    return Model(model.local, model.observations, local=model.local)
+
+
+def as_many_as_there_are(data: dict[str, Tensor]) -> Model:
+    """A global latent whose size is that of the largest category among a shard's rows."""
+    category = data["k"].long()
+
+    @random_variable
+    def effect() -> Distribution:
+        return Normal(torch.zeros(int(category.max()) + 1), 1.0)
+
+    @random_variable
+    def obs() -> Distribution:
+        return Normal(effect()[category], 1.0)
+
+    return Model([effect()], {obs(): data["y"]})
+
+
+@pytest.mark.parametrize(
+    ("build", "column", "words"),
+    [
+        (as_many_as_there_are, None, r"effect has shape \(3,\) on shard 0 and \(5,\) on shard 1"),
+        (regression, 30, "y is missing .* at row 30"),
+    ],
+)
+def test_what_only_another_shard_shows_is_refused_before_anything_is_there(
+    build: Any, column: int | None, words: str, tmp_path: Path
+) -> None:
+    data = {**DATA, "k": np.minimum(np.arange(ROWS) // 7, 4)}
+    if column is not None:
+        data["y"] = np.where(np.arange(ROWS) == column, np.nan, data["y"])
+        np.savez(tmp_path / "rows.npz", **data)
+    output = tmp_path / "out"
+    source: Any = data if column is None else str(tmp_path / "rows.npz")
+    experiment = Experiment(build, name="refused", data=source)
+    with pytest.raises(SpecError, match=words):
+        experiment.sweep(**PLAIN, shards=2, executor="inline", output_dir=str(output))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("place", ["rows.npz/inside", "nosuch://bucket"])
+def test_a_checkpoint_directory_that_cannot_be_written_is_refused(place: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", **DATA)
+    directory = place if "://" in place else str(tmp_path / place)
+    experiment = Experiment(regression, name="refused", data=DATA)
+    with pytest.raises(SpecError, match="nothing can be written to .*; name a folder"):
+        experiment.sweep(**PLAIN, shards=2, executor="inline", checkpoint_dir=directory)
+
+
+def test_sweeps_that_share_a_checkpoint_directory_do_not_meet(tmp_path: Path) -> None:
+    given = {**PLAIN, "executor": "inline", "steps": 20, "evaluation": {"samples": 64}}
+    shared, names = tmp_path / "shared", []
+    for count in (3, 2):
+        found = Experiment(levels, name="meet", data=DATA).sweep(
+            **given, shards=count, checkpoint_dir=str(shared), output_dir=str(tmp_path / "out")
+        )
+        names.append(found.directory.name)
+        kept = sorted(path.name for path in (shared / names[-1]).rglob("*.parquet"))
+        assert kept == [f"shard-{rank}.parquet" for rank in range(count)]
+    assert sorted(path.name for path in shared.iterdir()) == sorted(names)
+    assert not list(shared.rglob("*.safetensors"))
+
+
 def test_rows_at_an_address_are_read_by_shards(tmp_path: Path) -> None:
     import fsspec
 
@@ -132,6 +230,9 @@ def test_rows_at_an_address_are_read_by_shards(tmp_path: Path) -> None:
         (levels, {"initialisation": "laplace"} | PLAIN, r"the initialisation laplace needs the curvature"),
         (centred, {}, "two parts of them .* together: build computes something of all its rows"),
         (weighted_prior, {}, "build computes something of all its rows"),
+        (by_group, {"group_by": "g"} | PLAIN, "for latents that belong to groups, and the model has none"),
+        (by_group_beside_levels, {"group_by": "g"} | PLAIN, "two parts of them .* together"),
+        (levels_asked_for, PLAIN, "every query .*level.* belongs to rows"),
     ],
 )
 def test_what_shards_cannot_do_is_refused(build: Any, options: dict[str, Any], words: str) -> None:

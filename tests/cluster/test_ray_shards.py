@@ -22,6 +22,7 @@ from vi_dist.cluster.ray_shards import RayShardExecutor
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.cluster.task import PackTask
+from vi_dist.errors import ModelError
 from vi_dist.sweep.configuration import Configuration
 
 pytestmark = pytest.mark.slow
@@ -115,3 +116,18 @@ def test_a_model_that_raises_on_one_shard_fails_and_says_why(
     assert runs[0].outcomes is not None
     assert {outcome.status for outcome in runs[0].outcomes} == {"failed"}
     assert "no luck here" in runs[0].outcomes[0].reason
+
+
+def test_shards_are_looked_at_where_their_rows_are(local_ray: str, toy: Any, tmp_path: Path) -> None:
+    def look(shard: Setup, rank: int) -> tuple[int, int]:
+        rows = shard.cut(rank).rows
+        if rows == 80:
+            raise ModelError(f"shard {rank} has all rows", key="data")
+        return rows, os.getpid()
+
+    executor = RayShardExecutor(cpus=0.5)
+    found = executor.on_shards(look, setup(toy, 3, tmp_path))
+    assert sum(rows for rows, _ in found) == 80
+    assert os.getpid() not in {pid for _, pid in found}
+    with pytest.raises(ModelError, match="shard 0 has all rows"):
+        executor.on_shards(look, setup(toy, 1, tmp_path))

@@ -7,20 +7,22 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vi_dist.cluster.additive import check_shards_add_up
-from vi_dist.cluster.batching import check_additive
+from vi_dist.cluster.additive import check_shards_add_up, shared_shapes
+from vi_dist.cluster.batching import check_additive, probe
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
+from vi_dist.cluster.executor import Executor
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
-from vi_dist.cluster.sharding import check_sharded
-from vi_dist.errors import SpecError
+from vi_dist.cluster.sharding import check_groups, check_queries, check_sharded
+from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.data import digest, load_data
 from vi_dist.model.model import check_model
 from vi_dist.model.storage import fingerprint, is_address
@@ -48,13 +50,46 @@ class CheckedModel:
 
 
 def check_shards(setup: Setup, dtype: str) -> CheckedModel:
-    """The same for data that are cut, on the rows of the first shard: the others' never come to this process.
+    """`check` for data that are cut, on the rows of the first shard: the others' never come to this process.
 
     Raises `ModelError` for data that cannot be cut, and for a model of which a shard is no part; see `check_sharded`.
     """
-    rows = setup.cut(0)
-    here = replace(setup, data=rows)
-    models = [PreparedModel(here, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
+    assert setup.shards is not None, "a setup with shards"
+    prepared = _check_shard(setup, 0, dtype)
+    with placing(setup.build), model_context(prepared.dtype, prepared.device):
+        check_groups(prepared.model, setup.shards.group_by)
+        check_queries(prepared.model)
+    with placing(setup.build):
+        check_shards_add_up(prepared.setup)
+    assert prepared.rows is not None, "a setup with shards"
+    return CheckedModel(prepared.layout, _digest(setup.data), prepared, _largest(prepared.rows.data))
+
+
+def check_other_shards(setup: Setup, dtype: str, executor: Executor) -> None:
+    """What `check_shards` looks at, for every shard, where its rows may be: in processes of the executor.
+
+    Raises `ModelError` as it does, and where what all shards share differs between them.
+    """
+    shapes = executor.on_shards(partial(_shard_shapes, dtype=dtype), setup)
+    for rank, found in enumerate(shapes):
+        for name, shape in found.items():
+            if shapes[0].get(name) != shape:
+                raise ModelError(
+                    f"{name} has shape {shapes[0].get(name, 'none')} on shard 0 and {shape} on shard {rank}; what all "
+                    "shards share cannot take its shape from their rows: give it a constant, or a number in the data",
+                    path=setup.build.file,
+                    key="model",
+                )
+
+
+def _shard_shapes(setup: Setup, rank: int, dtype: str) -> dict[str, tuple[int, ...]]:
+    return shared_shapes(_check_shard(setup, rank, dtype))
+
+
+def _check_shard(setup: Setup, rank: int, dtype: str) -> PreparedModel:
+    """The model on the rows of one shard, in the fits' dtype, when it has passed in that and in float64."""
+    here = replace(setup, data=setup.cut(rank))
+    models = [PreparedModel(here, kind, rank=rank) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
@@ -63,16 +98,14 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
                 check_sharded(prepared.model, prepared.rows)
             if prepared.batches is not None:
                 _check_batches(prepared, prepared.batches)
-    with placing(setup.build):
-        check_shards_add_up(here)
-    return CheckedModel(models[0].layout, _digest(setup.data), models[0], _largest(rows.data))
+    return models[0]
 
 
 def _check_batches(prepared: PreparedModel, batches: Batches) -> None:
     """Refuse a model of which a batch of rows is no part; in float64 where sums are compared."""
     prepared.training_joint()
     if prepared.dtype == torch.float64:
-        check_additive(prepared.batch_density(), batches, prepared.start + 0.1)
+        check_additive(prepared.batch_density(), batches, probe(prepared.start))
 
 
 def _digest(data: object) -> str:

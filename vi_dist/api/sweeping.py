@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vi_dist.api.checks import check_other_shards
 from vi_dist.api.course import open_course
 from vi_dist.api.finishing import finish
 from vi_dist.api.objective import Objective, scoring
@@ -16,6 +17,7 @@ from vi_dist.api.planning import PlannedSweep, plan_sweep
 from vi_dist.api.resuming import check_same
 from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.checkpoints import check_writable, forget_all
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.executor import Executor
 from vi_dist.cluster.fault import one_line
@@ -65,6 +67,9 @@ def run_sweep(
     executor.prepare()
     try:
         planned = plan_sweep(build, data, spec, initial_values)
+        if planned.setup.shards is not None:
+            check_other_shards(planned.setup, spec.dtype, executor)
+            check_writable(spec.checkpoint_dir)
         if resumed is None:
             output = local_output(spec.output_dir)
             files = SweepFiles.create(output, spec.name, planned.keys, planned.objective)
@@ -155,14 +160,18 @@ def _run(
         finish(result, files, recorder, interrupts)
     if not result.interrupted:
         journal.forget()
+        if setup.shards is not None:
+            forget_all(setup.shards.directory)
     return result
 
 
 def placed(setup: Setup, spec: SweepSpec, directory: Path) -> Setup:
-    """The setup whose shards know where to keep checkpoints: where the spec says, else in the sweep's directory."""
+    """The setup whose shards know where to keep things: the sweep's directory, or one of its name elsewhere."""
     if setup.shards is None:
         return setup
-    return replace(setup, shards=replace(setup.shards, directory=spec.checkpoint_dir or str(directory)))
+    # Of its name, or sweeps would go on from one another's checkpoints.
+    elsewhere = spec.checkpoint_dir and f"{spec.checkpoint_dir.rstrip('/')}/{directory.name}"
+    return replace(setup, shards=replace(setup.shards, directory=elsewhere or str(directory)))
 
 
 def started(planned: PlannedSweep, name: str, sweep: str = "") -> SweepStarted:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vi_dist.cluster.batching import add_up, not_additive
+from vi_dist.cluster.batching import add_up, not_additive, probe
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.sharding import check_sharded
 from vi_dist.model.shard_rows import ShardRows, shard_rows
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
@@ -34,9 +35,13 @@ def check_shards_add_up(setup: Setup) -> None:
     if setup.shards.count == 1 or whole.rows is None or len(whole.rows.ids) < 2:
         return
     parts = [_prepared(setup, shard_rows(rows, rank, 2, group_by), rank) for rank in range(2)]
-    if any(_shapes(part) != _shapes(whole) for part in parts):
+    for part in parts:
+        assert part.rows is not None, "a setup with shards"
+        with model_context(part.dtype, part.device):
+            check_sharded(part.model, part.rows)
+    if any(shared_shapes(part) != shared_shapes(whole) for part in parts):
         return
-    flat = whole.start + 0.1
+    flat = probe(whole.start)
     expected = _value(whole, flat)
     found = [_value(part, _of_part(part, whole, flat)) for part in parts]
     if expected.isfinite() and not add_up(expected, found):
@@ -49,8 +54,9 @@ def _thinned(rows: ShardRows) -> Data:
     return {name: column[::step] if column.ndim else column for name, column in rows.data.items()}
 
 
-def _shapes(prepared: PreparedModel) -> list[tuple[str, torch.Size]]:
-    return [(site.name, site.shape) for site in (*prepared.layout.latents, *prepared.layout.params)]
+def shared_shapes(prepared: PreparedModel) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the latents and params that all shards share."""
+    return {site.name: tuple(site.shape) for site in (*prepared.layout.latents, *prepared.layout.params)}
 
 
 def _prepared(setup: Setup, rows: ShardRows, rank: int) -> PreparedModel:

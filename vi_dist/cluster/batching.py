@@ -13,6 +13,7 @@ from vi_dist.model.model import Model
 from vi_dist.vi.batch_density import BatchDensity
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context
+from vi_dist.vi.guides.family import fixed_normals
 from vi_dist.vi.layout import Layout
 
 TOLERANCE = 1e-7
@@ -23,6 +24,14 @@ def add_up(whole: Tensor, parts: list[Tensor]) -> bool:
     """Whether the log densities of parts of the rows are that of all of them, up to rounding."""
     scale = whole.abs() + sum(part.abs() for part in parts)
     return bool((torch.stack(parts).sum() - whole).abs() <= TOLERANCE * scale)
+
+
+def probe(start: Tensor) -> Tensor:
+    """A place `(D,)` near `start` at which sums are compared: another shift for each coordinate.
+
+    One shift for all of them would not tell a latent of one category from that of another.
+    """
+    return start + 0.1 * fixed_normals("probe", tuple(start.shape), start)
 
 
 def not_additive(whole: Tensor, parts: list[Tensor], key: str, rest: str) -> ModelError:

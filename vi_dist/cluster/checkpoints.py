@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Sequence
 
 import fsspec
 import torch
 
+from vi_dist.cluster.fault import one_line
+from vi_dist.errors import SpecError
 from vi_dist.vi.state import PackState
+
+
+def check_writable(directory: str | None) -> None:
+    """Raise `SpecError` if checkpoints cannot be written to a directory, any fsspec path; None is the sweep's own."""
+    if directory is None:
+        return
+    try:
+        files, root = fsspec.core.url_to_fs(directory)
+        files.makedirs(root, exist_ok=True)
+        probe = f"{root}/probe-{uuid.uuid4().hex}"
+        files.pipe_file(probe, b"checkpoints will stand here")
+        files.rm_file(probe)
+    except Exception as error:  # every file system has its own
+        raise SpecError(
+            f"nothing can be written to {directory!r} ({one_line(error)}); name a folder that all actors can write to",
+            key="checkpoint_dir",
+        ) from error
+
+
+def forget_all(directory: str) -> None:
+    """Remove the checkpoints of all packs of a sweep that is over."""
+    files, root = fsspec.core.url_to_fs(directory)
+    if files.exists(f"{root}/checkpoints"):
+        files.rm(f"{root}/checkpoints", recursive=True)
 
 
 class Checkpoints:

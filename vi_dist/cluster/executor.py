@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 from vi_dist.cluster.setup import Setup
+
+T = TypeVar("T")
 
 Handle = Hashable
 """Stands for a call on a worker until its result is there."""
@@ -34,6 +36,14 @@ class Executor(ABC):
     def prepare(self) -> None:
         """Begin what takes time and needs no model, and return at once."""
         return
+
+    def on_shards(self, function: Callable[[Setup, int], T], setup: Setup) -> list[T]:
+        """What a function says of each shard (setup and rank), called where the shard's rows may be.
+
+        Before `open`. What the function raises comes through.
+        """
+        assert setup.shards is not None, "a setup with shards"
+        return [function(setup, rank) for rank in range(setup.shards.count)]
 
     @abstractmethod
     def open(self, setup: Setup, packs: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +13,16 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from vi_dist.cluster.executor import Handle, WorkerError, WorkerLost
+from vi_dist.cluster.executor import Handle, T, WorkerError, WorkerLost
 from vi_dist.cluster.process_group import GroupBroken
 from vi_dist.cluster.ray_executor import RayExecutor
 from vi_dist.cluster.setup import Setup
+from vi_dist.errors import SpecError
 
 log = logging.getLogger(__name__)
 
+# How long checks of rows may take before it is said what they may be waiting for.
+_PATIENCE_SECONDS = 60.0
 # How long the other shards' answers are waited for when one has failed, so that the cause is told and not its echo.
 _ECHO_SECONDS = 3.0
 
@@ -72,6 +75,18 @@ class RayShardExecutor(RayExecutor):
 
     The arguments are those of `RayExecutor`; CPUs and GPUs are those of one shard.
     """
+
+    def on_shards(self, function: Callable[[Setup, int], T], setup: Setup) -> list[T]:
+        self._connect()
+        task = ray.remote(function).options(num_cpus=self.cpus, scheduling_strategy="SPREAD", max_retries=1)
+        pending = [task.remote(part, rank) for rank, part in enumerate(_parts(setup))]
+        while ray.wait(pending, num_returns=len(pending), timeout=_PATIENCE_SECONDS)[1]:
+            log.warning("the shards' rows are still being checked: %s", self.missing())
+        try:
+            found: list[T] = ray.get(pending)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, SpecError) else error from None
+        return found
 
     def open(self, setup: Setup, packs: int) -> int:
         assert setup.shards is not None, "a setup with shards"

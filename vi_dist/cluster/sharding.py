@@ -58,6 +58,26 @@ def check_sharded(model: Model, rows: ShardRows) -> None:
             )
 
 
+def check_queries(model: Model) -> None:
+    """Raise `ModelError` where no query is left when those of latents of rows are left out."""
+    if not shared_queries(model).queries:
+        raise ModelError(
+            f"every query ({', '.join(map(str, model.queries))}) belongs to rows, and draws are of what shards share; "
+            "add a query of a latent that is not local",
+            key="local",
+        )
+
+
+def check_groups(model: Model, group_by: str | None) -> None:
+    """Raise `ModelError` for groups that no latent belongs to: their column would be recoded for nothing."""
+    if group_by is not None and not model.local:
+        raise ModelError(
+            f"group_by keeps the rows of one {group_by} together, and numbers it anew in every shard, for latents that "
+            "belong to groups, and the model has none; name them in Model(local=[...]), or leave group_by out",
+            key="group_by",
+        )
+
+
 def shared_queries(model: Model) -> Model:
     """The model with those queries alone that depend on no local latent: what shards share can answer them."""
     if not model.local:
