@@ -151,6 +151,46 @@ def test_bad_input_is_refused_with_its_key(experiment: Experiment, toy_build: Ca
         Experiment(toy_build, name="nan", data={"y": [1.0, float("nan")]}).fit()
     with pytest.raises(SpecError, match="not a function"):
         Experiment(3, name="three")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="a list of data names files"):
+        Experiment(toy_build, name="list", data=[1, 2, 3]).fit()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "message"),
+    [
+        ({"samples": 1}, "evaluation.samples", "at least 2"),
+        ({"compile": "sometimes"}, "compile", "sometimes"),
+        ({"estimator": "score", "num_samples": 1}, "num_samples", "takes the baseline of a sample from"),
+        (
+            {"divergence": "kl_forward", "estimator": "self_normalised", "num_samples": 1},
+            "num_samples",
+            "would train kl_reverse under the name of kl_forward",
+        ),
+        (
+            {"initial_values": {"mu": [1.0, 2.0]}},
+            "initial_values",
+            "no guide starts at them, but at prior_median",
+        ),
+        ({"guide": {"nsf": {"groups": 1}}}, "guide", "groups is 1"),
+    ],
+)
+def test_what_a_fit_cannot_be_is_refused(arguments: dict[str, Any], key: str, message: str) -> None:
+    def plane(data: dict[str, Tensor]) -> Model:
+        @random_variable
+        def mu() -> Normal:
+            return Normal(torch.zeros(2), 1.0)
+
+        return Model([mu()], {})
+
+    with pytest.raises(SpecError, match=message) as caught:
+        Experiment(plane, name="refused", data=DATA).fit(steps=5, **arguments)
+    assert caught.value.key == key
+
+
+def test_auto_takes_the_literal_gradient_where_a_step_has_one_sample(experiment: Experiment) -> None:
+    given = {"divergence": "kl_forward", "steps": 5, "samples": 16, "compile": "never"}
+    picked = [experiment.fit(num_samples=n, **given).configuration["estimator"] for n in (1, 2)]
+    assert picked == ["stl", "self_normalised"]
 
 
 def test_a_discrete_latent_is_refused_before_anything_is_fitted() -> None:

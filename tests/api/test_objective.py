@@ -256,6 +256,14 @@ def test_rows_that_cannot_be_held_out_are_refused_before_anything_starts(
     assert not (tmp_path / "out").exists()
 
 
+def test_one_row_can_be_held_out(tmp_path: Path) -> None:
+    given = {**OPTIONS, "steps": 5, "evaluation": {"samples": 16}}
+    found = Experiment(regression, name="one", data=DATA).sweep(
+        {"seed": [0]}, holdout=1 / ROWS, objective="elpd", output_dir=tmp_path, **given
+    )
+    assert math.isfinite(float(found.dataframe()["elpd"][0]))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

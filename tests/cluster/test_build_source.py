@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,25 @@ def test_a_file_is_run_once_and_again_when_it_was_edited(tmp_path: Path) -> None
     file.write_text("def build(data): return 4")
     assert source.load()({}) == 4
     assert source.version() != version
+
+
+def test_functions_of_one_file_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("def build(data): ...\ndef other(data): ...")
+    assert len({BuildSource(path=f"{file}:{name}").version() for name in ("build", "other")}) == 2
+
+    def make(degree: int) -> Callable[[object], int]:
+        def build(data: object) -> int:
+            return degree
+
+        return build
+
+    def build(degree: int, data: object) -> int:
+        return degree
+
+    functions = [build, make(1), make(2), partial(build, 1), partial(build, 2), partial(build, degree=1)]
+    assert len({BuildSource(function=function).version() for function in functions}) == len(functions)
+    assert BuildSource(function=make(1)).version() == BuildSource(function=make(1)).version()
 
 
 @pytest.mark.parametrize(

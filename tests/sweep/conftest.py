@@ -41,7 +41,7 @@ def _table(**entries: dict[str, Argument]) -> dict[str, Entry]:
     return {name: Entry(name, f"the {name}", dict, arguments) for name, arguments in entries.items()}
 
 
-def _resolve(guide: Choice, divergence: Choice, estimator: Choice) -> Choice:
+def _resolve(guide: Choice, divergence: Choice, estimator: Choice, samples: int) -> Choice:
     if estimator.name != "auto":
         return estimator
     return Choice("score") if guide.name == "student_t" else Choice("reparam")

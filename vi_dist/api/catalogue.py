@@ -7,7 +7,7 @@ from vi_dist.errors import SpecError
 from vi_dist.sweep.catalogue import AUTO, Catalogue
 from vi_dist.sweep.configuration import Choice, Configuration
 from vi_dist.vi.divergences import DIVERGENCES, Divergence
-from vi_dist.vi.estimators import ESTIMATORS, check_combination, choose
+from vi_dist.vi.estimators import ESTIMATORS, check_combination, check_samples, choose
 from vi_dist.vi.guides.table import GUIDES
 from vi_dist.vi.initialisation import INITIALISATIONS
 from vi_dist.vi.layout import Layout
@@ -45,9 +45,12 @@ class _Check:
                 "the initialisation values takes them from Python: Experiment.sweep(initial_values={...})",
                 key="initialisation",
             )
+        divergence = _divergence(configuration.divergence)
+        estimator = ESTIMATORS[configuration.estimator.name].make(**dict(configuration.estimator.arguments))
+        check_samples(divergence, estimator, configuration.num_samples)
         check_combination(
-            _divergence(configuration.divergence),
-            ESTIMATORS[configuration.estimator.name].make(**dict(configuration.estimator.arguments)),
+            divergence,
+            estimator,
             has_density=_has_density(configuration.guide),
             model_params=self._layout is not None and bool(self._layout.params),
         )
@@ -80,11 +83,11 @@ def _check_local(configuration: Configuration, layout: Layout) -> None:
         )
 
 
-def _resolve_estimator(guide: Choice, divergence: Choice, estimator: Choice) -> Choice:
-    """What ``auto`` stands for with this guide and divergence."""
+def _resolve_estimator(guide: Choice, divergence: Choice, estimator: Choice, samples: int) -> Choice:
+    """What ``auto`` stands for with this guide, divergence and number of samples."""
     if estimator.name != AUTO:
         return estimator
-    return Choice(choose(_divergence(divergence), has_density=_has_density(guide)))
+    return Choice(choose(_divergence(divergence), has_density=_has_density(guide), samples=samples))
 
 
 def _divergence(choice: Choice) -> Divergence:

@@ -166,6 +166,12 @@ def as_arrays(data: object) -> Mapping[str, Any] | str | list[str] | None:
     if isinstance(data, str):
         return _absolute(data)
     if isinstance(data, list | tuple):
+        if odd := [one for one in data if not isinstance(one, str | Path)]:
+            raise SpecError(
+                f"a list of data names files, and {type(odd[0]).__name__} is none; join tables first, or give a dict "
+                "of arrays",
+                key="data",
+            )
         return [_absolute(one) for one in data]
     loaded = load_data(data)
     return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in loaded.items()}

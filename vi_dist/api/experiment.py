@@ -124,6 +124,13 @@ class Experiment:
             "schedule": schedule,
             "initialisation": initialisation,
         }
+        common = {
+            "name": self._name,
+            "dtype": self._dtype,
+            "compile": compile,
+            "evaluation": {"samples": samples},
+        }
+        make_spec({**common, "space": {"guide": ["mean_field"]}})  # refuses of these what a sweep refuses
         setup = Setup(self._build, as_arrays(self._data), samples, compile=compile)
         return fit_one(setup, values, initial_values, self._dtype, device, progress)
 

@@ -10,7 +10,7 @@ import torch
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import check
 from vi_dist.api.fit import Fit, make_fit
-from vi_dist.api.initial_values import with_initial_values
+from vi_dist.api.initial_values import check_used, with_initial_values
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.pack_run import PackRun
@@ -36,6 +36,7 @@ def fit_one(
     setup = with_initial_values(setup, initial_values)
     checked = check(setup, dtype)
     configuration = resolve_one(values, catalogue(checked.layout, given), dtype)
+    check_used(setup, [configuration])
     run = PackRun(PackTask(0, 1, (configuration,), program_steps=configuration.steps), (0,))
     driver = Driver([run], setup, InlineExecutor(device, raises=True), callback=progress)
     driver.run()

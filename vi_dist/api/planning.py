@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import CheckedModel, as_arrays, check
-from vi_dist.api.initial_values import with_initial_values
+from vi_dist.api.initial_values import check_used, with_initial_values
 from vi_dist.api.scores import with_scores
 from vi_dist.api.shards import with_shards
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.setup import Setup
+from vi_dist.errors import SpecError
 from vi_dist.sweep import plan as packing
 from vi_dist.sweep.catalogue import Catalogue
 from vi_dist.sweep.configuration import Configuration
@@ -68,9 +69,19 @@ class PlannedSweep:
 
 
 def plan_sweep(
-    build: BuildSource, data: object, spec: SweepSpec, initial_values: Mapping[Any, Any] | None = None
+    build: BuildSource,
+    data: object,
+    spec: SweepSpec,
+    initial_values: Mapping[Any, Any] | None = None,
+    *,
+    scored: bool = False,
 ) -> PlannedSweep:
-    """Resolve and check everything. Raises `SpecError`."""
+    """Resolve and check everything; `scored`: by a callable that the spec speaks of. Raises `SpecError`."""
+    if (spec.objective == "callable") != scored:
+        reason = (
+            "a callable is a function of a fit, which only Python can give: Experiment.sweep(objective=f)"
+        )
+        raise SpecError(reason, path=spec.source.path, key="objective")
     given = initial_values is not None
     configurations, _ = _opening(spec, catalogue(initial_values=given))
     halving = halving_of(spec, configurations)
@@ -84,6 +95,7 @@ def plan_sweep(
     checked = check(setup, spec.dtype)
     # Once more, now that the model is known: its coordinates and its params rule out further combinations.
     configurations, search = _opening(spec, catalogue(checked.layout, given))
+    check_used(setup, configurations)
     version = setup.version()
     keys = [configuration.key(checked.data_digest, version) for configuration in configurations]
     size = pack_size(spec, checked, configurations)

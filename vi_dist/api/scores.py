@@ -46,7 +46,7 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
     here = replace(setup, data=data)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
-        rows = _rows(whole)
+        rows = _several(_rows(whole))
     found = Holdout(rows, fraction, seed)
     if not found.split(data):
         sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in data.items()) or "none"
@@ -72,7 +72,7 @@ def _holdout_of_shards(setup: Setup, fraction: float, seed: int) -> Holdout:
     here = replace(setup, data=cut)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
-        rows = _rows(whole)
+        rows = _several(_rows(whole))
     if whole.layout.local:
         names = ", ".join(site.name for site in whole.layout.local)
         raise SpecError(f"latents that belong to rows ({names}) say nothing of rows held out", key=_KEY)
@@ -94,6 +94,11 @@ def _rows(prepared: PreparedModel) -> int:
         told = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none"
         raise SpecError(f"what the model observes has no rows in common: {told}; delete holdout", key=_KEY)
     rows: int = next(iter(sizes.values()))[0]
+    return rows
+
+
+def _several(rows: int) -> int:
+    """The number of rows, of which some can be held out."""
     if rows < 2:
         raise SpecError("of one row none can be held out; delete holdout", key=_KEY)
     return rows

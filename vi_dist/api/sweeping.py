@@ -31,7 +31,6 @@ from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import SweepFiles
 from vi_dist.cluster.time_limits import TimeLimits
 from vi_dist.cluster.timings import Timings
-from vi_dist.errors import SpecError
 from vi_dist.model.storage import is_address
 from vi_dist.sweep.spec import SweepSpec
 from vi_dist.tracking.environment import default_tracking_uri, without_credentials
@@ -57,16 +56,11 @@ def run_sweep(
 
     `resumed` is the directory of a sweep that died or was interrupted, which goes on where it stood.
     """
-    if (spec.objective == "callable") != (objective is not None):
-        reason = (
-            "a callable is a function of a fit, which only Python can give: Experiment.sweep(objective=f)"
-        )
-        raise SpecError(reason, path=spec.source.path, key="objective")
     timings = timings or Timings()
     executor = make_executor(spec)
     executor.prepare()
     try:
-        planned = plan_sweep(build, data, spec, initial_values)
+        planned = plan_sweep(build, data, spec, initial_values, scored=objective is not None)
         if planned.setup.shards is not None:
             check_other_shards(planned.setup, spec.dtype, executor)
             check_writable(spec.checkpoint_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -62,24 +63,46 @@ class BuildSource:
             ours = version("vi_dist")
         except PackageNotFoundError:
             ours = "0"
-        return f"{ours}-{hashlib.sha256(self._text().encode()).hexdigest()[:16]}"
+        text = f"{self._name()}\n{self._text()}"
+        return f"{ours}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def _name(self) -> str:
+        """Which function of its file it is: one file may hold several."""
+        return self.path.rpartition(":")[2] if self.function is None else _name_of(self.function)
 
     def _text(self) -> str:
         if self.function is None:
             return Path(self.path.rpartition(":")[0]).read_text(encoding="utf-8", errors="replace")
-        try:
-            return inspect.getsource(inspect.getmodule(self.function) or self.function)
-        except (OSError, TypeError):
-            pass
-        try:
-            return inspect.getsource(self.function)
-        except (OSError, TypeError):
-            return getattr(self.function, "__qualname__", "")
+        function = _unwrapped(self.function)
+        for where in (inspect.getmodule(function), function, type(function)):
+            try:
+                return inspect.getsource(where)  # type: ignore[arg-type]
+            except (OSError, TypeError):
+                continue
+        return ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.function is None:
             return BuildSource, (self.path,)
         return _unpickle, (_by_value(self.function),)
+
+
+def _unwrapped(function: Build) -> Build:
+    """The function behind any number of partials."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _name_of(function: Build) -> str:
+    """A function's name, with the plain values that it was given beforehand or encloses; the same in every process."""
+    given: list[object] = []
+    while isinstance(function, functools.partial):
+        given += [*function.args, *function.keywords, *function.keywords.values()]
+        function = function.func
+    given += [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    plain = [value for value in given if value is None or isinstance(value, str | int | float)]
+    return f"{getattr(function, '__qualname__', type(function).__qualname__)} {plain!r}"
 
 
 def _by_value(function: Build) -> bytes:

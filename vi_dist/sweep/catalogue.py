@@ -22,7 +22,7 @@ _CALL = re.compile(r"(\w+)\s*\((.*)\)")
 class Catalogue:
     """Every choice there is, and the two rules that need to know the mathematics.
 
-    `resolve_estimator(guide, divergence, estimator)` returns the estimator that ``auto`` stands for, and any
+    `resolve_estimator(guide, divergence, estimator, samples)` returns the estimator that ``auto`` stands for, and any
     other as it is; `check(configuration)` raises a `SpecError` for a combination that cannot work. Either may
     set `.key` to the name of the dimension at fault (``divergence``), which becomes the key path in the spec.
     """
@@ -33,7 +33,7 @@ class Catalogue:
     optimizers: Mapping[str, Entry]
     schedules: Mapping[str, Entry]
     initialisations: Mapping[str, Entry]
-    resolve_estimator: Callable[[Choice, Choice, Choice], Choice]
+    resolve_estimator: Callable[[Choice, Choice, Choice, int], Choice]
     check: Callable[[Configuration], None]
 
     def table(self, dimension: str) -> Mapping[str, Entry]:

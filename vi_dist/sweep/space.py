@@ -155,7 +155,8 @@ class Space:
         full: dict[str, Any] = {name: point.value for name, point in points.items()}
         full |= {name: self.catalogue.complete(name, choice) for name, choice in written.items()}
         try:
-            picked = self.catalogue.resolve_estimator(full["guide"], full["divergence"], full["estimator"])
+            choices = (full["guide"], full["divergence"], full["estimator"])
+            picked = self.catalogue.resolve_estimator(*choices, full["num_samples"])
             full["estimator"] = self.catalogue.complete("estimator", picked)
             configuration = Configuration(**full, dtype=self.dtype)
             self.catalogue.check(configuration)

@@ -193,17 +193,20 @@ ESTIMATORS: dict[str, Entry] = {
 }
 
 
-def choose(divergence: Divergence, reparameterised: bool = True, has_density: bool = True) -> str:
+def choose(
+    divergence: Divergence, reparameterised: bool = True, has_density: bool = True, samples: int | None = None
+) -> str:
     """What `auto` means: the name of the estimator for a guide and a divergence.
 
     No rsample: `score`. No density (a delta): `reparam`. Power family beyond reverse KL: `self_normalised`, because
-    the literal gradient vanishes or overflows far from the optimum. Kinked: `reparam`. Else `stl`.
+    the literal gradient vanishes or overflows far from the optimum, unless a step has one sample, which cannot be
+    weighted. Kinked: `reparam`. Else `stl`.
     """
     if not reparameterised:
         return "score"
     if not has_density or divergence.kinked:
         return "reparam"
-    if divergence.power is not None and divergence.power != 0:
+    if divergence.power is not None and divergence.power != 0 and samples != 1:
         return "self_normalised"
     return "stl"
 
@@ -248,6 +251,25 @@ def check_combination(
             f"{divergence.name} with {estimator.name} does not bound the evidence from below, so it cannot train "
             "the model's own params; use kl_reverse",
             key="divergence",
+        )
+
+
+def check_samples(divergence: Divergence, estimator: Estimator, samples: int) -> None:
+    """Refuse an estimator of several samples where a step has one. Raises `SpecError`."""
+    if samples > 1:
+        return
+    if estimator.name == "score":
+        raise SpecError(
+            "score takes the baseline of a sample from the step's others; write num_samples: 2 or more",
+            key="num_samples",
+            allowed=("at least 2",),
+        )
+    if estimator.name == "self_normalised" and divergence.power != 0:
+        raise SpecError(
+            f"the weight of a step's only sample is 1, so self_normalised would train kl_reverse under the name of "
+            f"{divergence.name}; write num_samples: 2 or more, or take stl",
+            key="num_samples",
+            allowed=("at least 2",),
         )
 
 

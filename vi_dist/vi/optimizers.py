@@ -69,7 +69,8 @@ def _entry(
 
 
 def _fraction(default: float) -> Argument:
-    return Argument(float, default, low=0.0, high=1.0)
+    # At 1 an average takes in nothing new.
+    return Argument(float, default, low=0.0, high=0.999999)
 
 
 _EPS = Argument(float, 1e-8, low=0.0)

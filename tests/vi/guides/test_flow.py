@@ -93,6 +93,15 @@ def test_a_layer_of_two_groups_moves_the_second_by_the_first() -> None:
         assert torch.equal((jacobian != 0).double(), (below + torch.eye(4)).double())
 
 
+def test_there_are_no_more_groups_than_coordinates() -> None:
+    """More would stand for a Jacobian of nothing, as of a single coordinate's."""
+    for name, d in (("maf", 1), ("nsf", 3)):
+        family = make(name, d, groups=7)
+        leaves, e = bent(family, rows=1, spread=0.5), normals(1, 2, d)
+        log_q, slope = family.density_of_draw(leaves, e, family.draw(leaves, e))
+        assert bool(log_q.isfinite().all()) and slope.shape == e.shape
+
+
 def test_many_coordinates_have_at_most_sixteen_groups() -> None:
     family = make("maf", 40, transforms=1)
     leaves, e = bent(family, rows=1, spread=0.5), normals(1, 2, 40)

@@ -50,7 +50,13 @@ class Flow(Family):
 
     def __init__(self, space: NoiseSpace, groups: int, build: Build, pace: float) -> None:
         super().__init__(space)
-        groups = groups or min(space.size, _GROUPS)
+        if groups == 1 and space.size > 1:
+            raise ModelError(
+                "groups is 1, and a layer that tells no coordinates apart lets none depend on another; write 2 or "
+                "more, or 0 for as many as suit",
+                key="guide",
+            )
+        groups = min(space.size, groups or _GROUPS)
         self._dense = groups > 2 and space.size <= _DENSE * groups
         self._affine = FullRank(space)
         with fixed_seed():

@@ -67,7 +67,7 @@ GUIDES: dict[str, Entry] = {
                 "blocks": Argument(
                     str,
                     "",
-                    description="groups of latents: [[mu, tau], [theta]]",
+                    description="groups of latents: [[mu, tau], [theta]], or as text mu + tau | theta",
                 ),
             },
         ),
@@ -76,7 +76,7 @@ GUIDES: dict[str, Entry] = {
             "Student-t: heavier tails, for forward and power divergences",
             whitenable(student_t),
             {
-                "df": Argument(float, 5.0, low=1.0, description="degrees of freedom"),
+                "df": Argument(float, 5.0, low=1.0, high=1e6, description="degrees of freedom"),
                 "full_rank": _FULL,
                 **_WHITEN,
             },
