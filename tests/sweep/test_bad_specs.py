@@ -105,6 +105,13 @@ PATHS: list[Row] = [
     ),
     ("german_credit.npz", "german.npz", "data", ("german_credit.npz",), "there is no file"),
     (
+        "german_credit.npz",
+        "[]",
+        "data",
+        ("a path", "a list of paths"),
+        "the list is empty; name at least one",
+    ),
+    (
         "name: german_credit",
         "name: a/b",
         "name",

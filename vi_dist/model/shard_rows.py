@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +13,10 @@ from torch import Tensor
 
 from vi_dist.errors import ModelError
 from vi_dist.model.data import load_data
-from vi_dist.model.storage import is_address, located, readable
+from vi_dist.model.row_sources import RowSource, row_sources
 
 if TYPE_CHECKING:
     from vi_dist.model.data import Data
-
-# Rows of a CSV file that are held at once.
-_CSV_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -31,11 +27,13 @@ class ShardRows:
         data: columns by name; with groups, the group column is recoded to 0..G_s - 1.
         ids: numbers of the shard's rows (or of its groups) among all, int64 `(n,)`.
         total: rows of all shards together.
+        labels: with groups, what the group column calls those of this shard, in the order of `ids`, `(G_s,)`.
     """
 
     data: Data
     ids: Tensor
     total: int
+    labels: np.ndarray[Any, Any] | None = None
 
     @property
     def rows(self) -> int:
@@ -50,230 +48,128 @@ def shard_rows(source: object, rank: int, count: int, group_by: str | None = Non
         source: a mapping of arrays, a DataFrame, or the paths of npz, csv or parquet files, whose rows follow another.
         group_by: a column of integers or strings; rows of one value stay together.
 
-    Raises `ModelError` for columns of different lengths, missing values (with their rows), a group column that is not
-    there, and fewer rows or groups than shards.
+    Raises `ModelError` for columns of different lengths, missing values (with their rows, counted in their file), a
+    group column that is not there or has not one label a row, files that cannot be read, data without rows, and fewer
+    rows or groups than shards.
     """
-    parts = _parts(source)
-    total = _total(parts)
+    parts = _filled(source)
+    total = sum(parts.values())
     if group_by is None:
         _enough(total, count, "rows")
         first, end = total * rank // count, total * (rank + 1) // count
         chosen = np.arange(first, end)
-        data = _take(parts, chosen)
-        return ShardRows(_checked(data, chosen), torch.from_numpy(chosen), total)
-    labels = _column(parts, group_by)
-    names, codes = np.unique(labels, return_inverse=True)
+        return ShardRows(load_data(_take(parts, chosen)), torch.from_numpy(chosen), total)
+    names, codes = np.unique(_labels(parts, group_by), return_inverse=True)
     _enough(len(names), count, f"groups in {group_by}")
-    # A group goes where the middle of its rows falls among all rows, groups in order.
-    sizes = np.bincount(codes, minlength=len(names))
-    owner = ((np.cumsum(sizes) - sizes / 2) * count // total).astype(np.int64)
-    groups = np.flatnonzero(owner == rank)
-    chosen = np.flatnonzero(owner[codes] == rank)
-    data = _checked(_take(parts, chosen), chosen)
-    data[group_by] = torch.from_numpy(np.searchsorted(groups, codes[chosen]).astype(np.int64))
-    return ShardRows(data, torch.from_numpy(groups.astype(np.int64)), total)
+    first, end = _runs(np.bincount(codes, minlength=len(names)), count)[rank]
+    chosen = np.flatnonzero((first <= codes) & (codes < end))
+    data = load_data(_take(parts, chosen))
+    data[group_by] = torch.from_numpy((codes[chosen] - first).astype(np.int64))
+    return ShardRows(data, torch.arange(first, end), total, names[first:end])
 
 
 def count_rows(source: object) -> int:
     """Rows of the data; see `shard_rows`."""
-    return _total(_parts(source))
+    return sum(_filled(source).values())
 
 
 def _enough(there: int, count: int, what: str) -> None:
     if there < count:
         raise ModelError(
-            f"{count} shards, and the data have {there} {what}; write shards: {max(there, 1)} or fewer",
-            key="shards",
+            f"{count} shards, and the data have {there} {what}; write shards: {there} or fewer", key="shards"
         )
 
 
-class _InMemory:
-    """Columns that are here already."""
+def _runs(sizes: np.ndarray[Any, Any], count: int) -> list[tuple[int, int]]:
+    """The first group of each shard and the one behind its last: at least one each, and about equal rows.
 
-    def __init__(self, source: object) -> None:
-        self.columns = load_data(source)
-        self.name = None
-        if not self.columns:
+    A shard takes the groups whose middle row falls into its part of the rows that are left.
+    """
+    before = np.cumsum(sizes) - sizes
+    total, cuts = int(sizes.sum()), [0]
+    for left in range(count, 1, -1):
+        gone = before[cuts[-1]]
+        wanted = int(np.searchsorted(before + sizes / 2, gone + (total - gone) / left))
+        cuts.append(min(max(wanted, cuts[-1] + 1), len(sizes) - left + 1))
+    return list(pairwise([*cuts, len(sizes)]))
+
+
+def _filled(source: object) -> dict[RowSource, int]:
+    """The places that have rows, in order, with how many they have."""
+    parts = row_sources(source)
+    rows = {part: _length(part) for part in parts}
+    for part in parts[1:]:
+        if sorted(part.names()) != sorted(parts[0].names()):
+            ours, first = ", ".join(part.names()), ", ".join(parts[0].names())
             raise ModelError(
-                "there are no data, so there are no rows to shard; leave shards out", key="shards"
-            )
-
-    def names(self) -> list[str]:
-        return list(self.columns)
-
-    def lengths(self) -> dict[str, int]:
-        return {name: len(column) for name, column in self.columns.items() if np.ndim(column)}
-
-    def take(self, name: str, rows: Any) -> Any:
-        column = self.columns[name]
-        return column[rows] if np.ndim(column) else column
-
-
-class _Npz:
-    """An archive of arrays: each is read whole when it is asked for, and let go again."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.name, self._archive = str(path), np.load(readable(path), allow_pickle=False)
-
-    def names(self) -> list[str]:
-        return list(self._archive.files)
-
-    def lengths(self) -> dict[str, int]:
-        shapes = {name: self._shape(name) for name in self.names()}
-        return {name: shape[0] for name, shape in shapes.items() if shape}
-
-    def take(self, name: str, rows: Any) -> Any:
-        column = self._archive[name]
-        return column[rows] if np.ndim(column) else column
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        with self._archive.zip.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape: tuple[int, ...] = read(stream)[0]
-            return shape
-
-
-class _Table:
-    """A parquet or csv file, read in pieces."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.name, self._path, self._parquet = str(path), path, located(path).suffix == ".parquet"
-        if self._parquet:
-            import pyarrow.parquet as parquet
-
-            self._file = parquet.ParquetFile(readable(path))
-
-    def names(self) -> list[str]:
-        if self._parquet:
-            return list(self._file.schema_arrow.names)
-        return list(self._csv(nrows=0).columns)
-
-    def lengths(self) -> dict[str, int]:
-        rows = (
-            self._file.metadata.num_rows
-            if self._parquet
-            else sum(len(piece) for _, piece in self._pieces(None))
-        )
-        return dict.fromkeys(self.names(), rows)
-
-    def take(self, name: str, rows: Any) -> Any:
-        kept, rows = [], np.asarray(rows)
-        for first, piece in self._pieces(name):
-            low, high = np.searchsorted(rows, (first, first + len(piece)))
-            if high > low:
-                kept.append(piece.to_numpy()[rows[low:high] - first])
-        values = np.concatenate(kept) if kept else self._nothing(name)
-        return values.astype(str) if values.dtype.kind == "O" else values
-
-    def _nothing(self, name: str) -> Any:
-        with contextlib.closing(self._pieces(name)) as pieces:
-            return next(pieces)[1].to_numpy()[:0]
-
-    def _csv(self, **options: Any) -> Any:
-        import pandas as pd
-
-        return pd.read_csv(readable(self._path), **options)
-
-    def _pieces(self, name: str | None) -> Generator[tuple[int, Any]]:
-        """First rows and columns (any, if no name is given) of the file's pieces."""
-        first = 0
-        if self._parquet:
-            for number in range(self._file.num_row_groups):
-                piece = (
-                    self._file.read_row_group(number, columns=[name or self.names()[0]])
-                    .to_pandas()
-                    .iloc[:, 0]
-                )
-                yield first, piece
-                first += len(piece)
-            return
-        column = [name or self.names()[0]]
-        with self._csv(usecols=column, chunksize=_CSV_ROWS) as frames:
-            for frame in frames:
-                yield first, frame.iloc[:, 0]
-                first += len(frame)
-
-
-_Part = _InMemory | _Npz | _Table
-
-
-def _parts(source: object) -> list[_Part]:
-    """The places in which the rows are, in order."""
-    if isinstance(source, str | Path):
-        source = [source]
-    if not isinstance(source, Sequence):
-        return [_InMemory(source)]
-    parts: list[_Part] = []
-    for one in source:
-        path = str(one) if is_address(one) else Path(str(one))
-        if located(path).suffix == ".npz":
-            parts.append(_Npz(path))
-        elif located(path).suffix in (".parquet", ".csv"):
-            parts.append(_Table(path))
-        else:
-            raise ModelError(
-                f"{located(path).name} cannot be read by rows",
-                path=path,
-                key="data",
-                allowed=(".npz", ".csv", ".parquet"),
-            )
-    return parts
-
-
-def _total(parts: Sequence[_Part]) -> int:
-    total = 0
-    for part in parts:
-        lengths = part.lengths()
-        if len(set(lengths.values())) > 1:
-            named = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise ModelError(
-                f"the columns have different lengths, so they share no rows: {named}",
+                f"the files have different columns: here {ours}, and in {parts[0].name} {first}",
                 path=part.name,
                 key="data",
             )
-        total += next(iter(lengths.values()), 0)
-    if set(map(tuple, (sorted(part.names()) for part in parts[1:]))) - {tuple(sorted(parts[0].names()))}:
-        raise ModelError("the files have different columns", path=parts[1].name, key="data")
-    return total
+    if not any(rows.values()):
+        where = parts[0].name if len(parts) == 1 else None
+        raise ModelError("the data have no rows, so there is nothing to shard", path=where, key="data")
+    # A table without rows knows no types, which would make text of the other files' numbers.
+    return {part: length for part, length in rows.items() if length}
 
 
-def _column(parts: Sequence[_Part], name: str) -> Any:
-    if name not in parts[0].names():
-        raise ModelError(f"there is no column {name} to group by", key="group_by", allowed=parts[0].names())
-    pieces = [part.take(name, np.arange(part.lengths()[name])) for part in parts]
-    return np.concatenate([np.asarray(piece) for piece in pieces])
+def _length(part: RowSource) -> int:
+    """Rows of a place."""
+    lengths = part.lengths()
+    if len(set(lengths.values())) > 1:
+        named = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ModelError(
+            f"the columns have different lengths, so they share no rows: {named}", path=part.name, key="data"
+        )
+    return next(iter(lengths.values()), 0)
 
 
-def _take(parts: Sequence[_Part], rows: Any) -> dict[str, Any]:
+def _labels(parts: Mapping[RowSource, int], name: str) -> np.ndarray[Any, Any]:
+    """The group of every row."""
+    pieces = []
+    for part, length in parts.items():
+        if name not in part.names():
+            raise ModelError(
+                f"there is no column {name} to group by", path=part.name, key="group_by", allowed=part.names()
+            )
+        piece = _read(part, name, np.arange(length))
+        if piece.ndim != 1:
+            raise ModelError(
+                f"{name} has shape {piece.shape}; a column to group by has one label a row",
+                path=part.name,
+                key="group_by",
+            )
+        pieces.append(piece)
+    return np.concatenate(pieces)
+
+
+def _take(parts: Mapping[RowSource, int], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Those rows (in ascending order) of every column."""
     data: dict[str, Any] = {}
-    for name in parts[0].names():
+    for name in next(iter(parts)).names():
         pieces, first = [], 0
-        for part in parts:
-            length = part.lengths().get(name)
-            if length is None:
-                pieces = [part.take(name, rows)]
-                break
+        for part, length in parts.items():
             low, high = np.searchsorted(rows, (first, first + length))
-            pieces.append(np.asarray(part.take(name, rows[low:high] - first)))
+            pieces.append(_read(part, name, rows[low:high] - first))
             first += length
-        data[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        # What has no rows is the first file's.
+        data[name] = np.concatenate(pieces) if pieces[0].ndim else pieces[0]
     return data
 
 
-def _checked(data: Mapping[str, Any], rows: Any) -> Data:
-    """As tensors; missing values are named by their rows among all."""
-    for name, column in data.items():
-        values = np.asarray(column)
-        if values.dtype.kind == "f" and values.ndim and np.isnan(values).any():
-            bad = rows[np.isnan(values).reshape(len(values), -1).any(1)]
-            listed = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-            raise ModelError(
-                f"{name} is missing (NaN) at row {listed}; drop or impute these rows", key=f"data.{name}"
-            )
-    return load_data(dict(data))
+def _read(part: RowSource, name: str, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Rows of a column, by their numbers in their file; raises `ModelError` where one is missing."""
+    import pandas as pd
+
+    values = np.asarray(part.take(name, rows))
+    missing = np.asarray(pd.isna(values))
+    if missing.any():
+        bad = rows[missing.reshape(len(rows), -1).any(1)] if missing.ndim else rows[:0]
+        where = f" at row {', '.join(map(str, bad[:5]))}" if len(bad) else ""
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise ModelError(
+            f"{name} is missing (NaN){where}{more}; drop or impute these rows",
+            path=part.name,
+            key=f"data.{name}",
+        )
+    return values.astype(str) if values.dtype.kind == "O" else values

@@ -119,6 +119,10 @@ def data_path(value: object, info: ValidationInfo) -> str:
 def data_paths(value: object, info: ValidationInfo) -> str | list[str]:
     """One data file or a list of them, whose rows follow one another."""
     if isinstance(value, list | tuple):
+        if not value:
+            raise SpecError(
+                "the list is empty; name at least one data file", allowed=("a path", "a list of paths")
+            )
         return [data_path(one, info) for one in value]
     return data_path(value, info)
 
