@@ -175,7 +175,7 @@ class Experiment:
         """Fit every configuration of a space, evaluate all of them alike and rank them.
 
         What is not given is as the experiment's spec says, or else the default: the whole grid, 2000 steps, 8 samples,
-        adam at a constant rate, the last tenth of the iterates averaged, seed 0, executor ray, packs of up to 64, a
+        adam at a constant rate, the last tenth of the iterates averaged, seed 0, executor ray, packs of up to 80, a
         database in the output directory ``./vi-dist-out``. A new `space` brings its own `search` and `configurations`.
 
         Args:
