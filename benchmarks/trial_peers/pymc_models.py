@@ -22,7 +22,7 @@ def ar5(data: Data) -> None:
 def diamonds(data: Data) -> None:
     """A regression on nearly collinear columns."""
     centred = data["design"] - data["design"].mean(0)
-    b, intercept = pm.Normal("b", 0, 1, shape=24), pm.StudentT("intercept", 3, 8, 10)
+    b, intercept = pm.Normal("b", 0, 1, shape=24), pm.StudentT("intercept", nu=3, mu=8, sigma=10)
     sigma = pm.HalfStudentT("sigma", 3, 10)
     pm.Normal("observed", intercept + centred @ b, sigma, observed=data["log_price"])
 
