@@ -64,7 +64,11 @@ def told(directory: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, floa
 @pytest.mark.slow
 def test_a_killed_sweep_resumed_ends_as_the_undisturbed_one(folder: Path, vi_dist: VI) -> None:
     killed = started(folder, after="1.answers")
-    assert vi_dist("resume", "killed", "--json").exit_code == 0
+    resumed = vi_dist("resume", "killed", "--json")
+    assert resumed.exit_code == 0
+    assert "tracking:" not in resumed.stderr
+    client = MlflowClient(f"sqlite:///{killed.parent / 'mlflow.db'}")
+    assert client.get_model_version_by_alias("toy", "champion").version == "1"
     assert vi_dist(*ARGUMENTS, "--output-dir", "whole").exit_code == 0
     whole = find_sweep(folder / "whole")
 

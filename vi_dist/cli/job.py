@@ -66,7 +66,7 @@ def keep(living: int, arguments: list[str]) -> int:
 
 def stop(sweep: subprocess.Popen[bytes]) -> int:
     """Ask a sweep to stop and wait for it, up to `PATIENCE`."""
-    print("vi-dist: stopping; what was fitted is evaluated and the runs are closed", flush=True)
+    print("vi-dist: stopping; what has finished is kept and the runs are closed", flush=True)
     sweep.send_signal(signal.SIGINT)
     try:
         return sweep.wait(PATIENCE)

@@ -44,13 +44,21 @@ def submit(
     }
     spec = load_spec(path, changes)
     check_results_outlive(spec)
+    folder = chosen.get("output_dir")
+    if folder is not None and "://" not in folder:
+        raise SpecError(
+            f"{folder} is a folder of this machine, and the sweep runs on another; name a bucket "
+            "(s3://bucket/folder), or leave it out: the job then writes to vi-dist-out in the home of the head node",
+            key="output_dir",
+        )
     from vi_dist.cluster.ray_jobs import RayJobs
 
     jobs = RayJobs(address)
     _check(spec)
     job_id = _send(jobs, spec)
     typer.echo(json.dumps({"id": job_id, "address": jobs.address}) if as_json else job_id)
-    say(f"vi-dist status {job_id} --address {jobs.address}  shows it; vi-dist stop {job_id}  ends it")
+    there = f"{job_id} --address {jobs.address}"
+    say(f"vi-dist status {there}  shows it; vi-dist stop {there}  ends it")
     if follow:
         _follow(jobs, job_id)
 
@@ -129,7 +137,7 @@ def stop(job_id: str, address: str | None) -> None:
     from vi_dist.cluster.ray_jobs import RayJobs
 
     jobs = RayJobs(address)
-    say("stopping; what was fitted is evaluated and the runs are closed")
+    say("stopping; what has finished is kept and the runs are closed")
     if not jobs.stop(job_id):
         say(f"{job_id} is stopping still; vi-dist status {job_id} shows how far it is")
         raise typer.Exit(FAILED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -67,6 +68,7 @@ def ui(directory: Path, port: int, run: str | None) -> None:
     """Serve a sweep's pages until Ctrl-C."""
     from vi_dist.tracking.ui import serve
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the server would stay behind
     key = None if run is None else _key(directory, run)
     say("starting MLflow's pages; this takes a few seconds")
     try:
@@ -112,9 +114,10 @@ def sync(directory: Path) -> None:
     if summary.pending:
         say(f"{summary.pending} records are left: {summary.error or 'the store is slow; try again'}")
         raise typer.Exit(FAILED)
-    typer.echo(f"everything is in {summary.tracking_uri}")
     if summary.error:
-        say(summary.error)
+        say(f"all else is in {summary.tracking_uri}; {summary.error}")
+        raise typer.Exit(FAILED)
+    typer.echo(f"everything is in {summary.tracking_uri}")
 
 
 def _signature(entry: Any) -> str:

@@ -215,7 +215,7 @@ def stop(
     address: Dashboard = None,
     debug: Debug = False,
 ) -> None:
-    """Stop a submitted sweep: what was fitted is evaluated, the runs are closed."""
+    """Stop a submitted sweep: what has finished is kept, the runs are closed."""
     from vi_dist.cli.jobs import stop as end
 
     end(job_id, address)

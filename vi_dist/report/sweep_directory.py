@@ -43,8 +43,9 @@ class Summary:
 def find_sweep(directory: Path, holding: str = LEADERBOARD) -> Path:
     """The sweep in a directory: the directory itself, or the newest sweep inside an output directory.
 
-    Raises `SpecError` if there is none that holds that file.
+    An absolute path, since other processes are told of it. Raises `SpecError` if there is none that holds that file.
     """
+    directory = directory.absolute()
     if (directory / holding).is_file():
         return directory
     found = [path.parent for path in directory.glob(f"*/{holding}")]
