@@ -34,13 +34,14 @@ torch.set_num_threads(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those that share something dear run in one: a file's, and all of Ray's.
 
-    What has slow tests begins first, so that no process is left with them at the end.
+    What has slow tests begins first, so that no process is left with them at the end; benchmarks come last, because
+    their peers (Pyro, JAX), where they are installed, change torch and the warnings of a process for good.
     """
     of_ray = {item.path for item in items if "local_ray" in getattr(item, "fixturenames", ())}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         item.add_marker(pytest.mark.xdist_group("ray" if item.path in of_ray else str(item.path)))
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.parent.name == "benchmarks", item.path not in slow))
 
 
 @pytest.fixture(scope="session")

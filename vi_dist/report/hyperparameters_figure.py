@@ -52,17 +52,22 @@ def hyperparameters_figure(findings: Findings) -> Figure:
 
 
 def explained(values: pd.Series, rank: pd.Series) -> float:
-    """The share of the differences in rank that groups of equal (or, for numbers, near) values account for.
+    """The share of the variance of ranks that groups of equal (or, for numbers, near) values account for.
+
+    Less what as many groups would account for by chance (adjusted R squared), and not below 0.
 
     >>> explained(pd.Series(["a", "a", "b", "b"]), pd.Series([1.0, 2.0, 3.0, 4.0]))
-    0.8
+    0.7
     """
     groups = values
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > _GROUPS:
         groups = pd.qcut(values, _GROUPS, labels=False, duplicates="drop")
-    means = rank.groupby(groups).transform("mean")
+    within = float(((rank - rank.groupby(groups).transform("mean")) ** 2).sum())
     total = float(((rank - rank.mean()) ** 2).sum())
-    return float(((means - rank.mean()) ** 2).sum()) / total if total else 0.0
+    free = len(rank) - groups.nunique()
+    if not total or not free:
+        return 0.0
+    return max(0.0, 1 - within / total * (len(rank) - 1) / free)
 
 
 def _table(findings: Findings) -> pd.DataFrame:

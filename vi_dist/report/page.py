@@ -44,16 +44,18 @@ class _Section:
 _SECTIONS = (
     _Section(
         "How they converged",
-        "Evidence lower bound (ELBO) of the guide at each step; higher is better, and a curve that is flat at the end "
-        "has converged. Coloured: the best configuration of each guide and divergence, the mean over its seeds with a "
-        "band of one standard deviation. Grey: all others.",
+        "Evidence lower bound (ELBO) of the guide at each step; higher is better. A curve that still rises wants more "
+        "steps; one that is flat may hide a guide that drifts, which the column converged knows. Coloured: the best "
+        "configuration of each guide and divergence, the mean over its seeds with a band of one standard deviation. "
+        "Grey: all others.",
         curves_figure,
     ),
     _Section(
         "What mattered",
         "What the sweep is ranked by, of every configuration, against each hyperparameter; bars are medians, "
-        "triangles lie below the axis. The percentage says how much of the differences in rank that hyperparameter "
-        "accounts for by itself.",
+        "triangles lie below the axis. The percentage is the share of the variance of ranks that a hyperparameter "
+        "accounts for by itself, numbers cut into five groups, less what chance would (adjusted R squared); "
+        "combinations that were not tried are not known.",
         hyperparameters_figure,
     ),
     _Section(
@@ -114,6 +116,9 @@ def _about(findings: Findings) -> str:
         f"{spec.get('steps', '?')} steps",
         f"{spec.get('num_samples', '?')} draws per step",
     ]
+    known = frame["converged"].dropna() if "converged" in frame else frame["rank"][:0]
+    if len(known):
+        parts.append(f"{int(known.astype(bool).sum())} of {len(known)} converged")
     return f"{', '.join(parts)}. {findings.directory.name}"
 
 
