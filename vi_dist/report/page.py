@@ -116,9 +116,10 @@ def _about(findings: Findings) -> str:
         f"{spec.get('steps', '?')} steps",
         f"{spec.get('num_samples', '?')} draws per step",
     ]
-    known = frame["converged"].dropna() if "converged" in frame else frame["rank"][:0]
-    if len(known):
-        parts.append(f"{int(known.astype(bool).sum())} of {len(known)} converged")
+    told = [] if "converged" not in frame else frame["converged"].tolist()
+    yes, no = told.count("yes"), told.count("no")
+    if yes + no:
+        parts.append(f"{yes} of {yes + no} converged")
     return f"{', '.join(parts)}. {findings.directory.name}"
 
 
