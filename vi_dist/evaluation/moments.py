@@ -72,13 +72,14 @@ def distance(found: Moments, reference: Moments) -> Distance:
             f"the reference names {', '.join([*reference][:3])}, ..., of which the fit has none: "
             f"its elements are {', '.join([*found][:3])}, ..."
         )
-    means = [_known((found[name][0] - reference[name][0]) / reference[name][1]) for name in common]
-    sds = [_known(found[name][1] / reference[name][1] - 1) for name in common]
+    means = [or_infinite((found[name][0] - reference[name][0]) / reference[name][1]) for name in common]
+    sds = [or_infinite(found[name][1] / reference[name][1] - 1) for name in common]
     worst = max(zip(means, sds, common, strict=True), key=lambda row: max(abs(row[0]), abs(row[1])))[2]
     return Distance(_rms(means), _rms(sds), worst)
 
 
-def _known(difference: float) -> float:
+def or_infinite(difference: float) -> float:
+    """A difference; infinite where it is not a number, which is no agreement."""
     return math.inf if math.isnan(difference) else difference
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vi_dist.evaluation.evaluate import Evaluation
-from vi_dist.evaluation.moments import Distance
+from vi_dist.evaluation.moments import Distance, or_infinite
 from vi_dist.evaluation.pareto import khat_threshold
 
 TRUSTWORTHY, REWEIGHT, DISTRUST = "trustworthy", "usable after importance weighting", "not to be trusted"
@@ -55,7 +55,7 @@ def verdict(found: Evaluation, others: Sequence[Distance] = (), ending: str = ""
         f"k-hat of {found.samples} draws is {_number(found.khat)} (threshold {threshold:.2f}).",
         f"The ELBO is {found.elbo:.3f} ± {found.elbo_se:.3f}, {gap:.3f} below the importance-weighted bound.",
     ]
-    apart = max((_finite(value) for one in others for value in (one.mean, one.sd)), default=math.nan)
+    apart = max((or_infinite(value) for one in others for value in (one.mean, one.sd)), default=math.nan)
     if others:
         reasons.append(
             f"The {len(others)} next best configurations are at most {apart:.2f} standard deviations (RMS) away "
@@ -99,11 +99,6 @@ def _judged(khat: float, gap: float, apart: float, threshold: float) -> tuple[st
     below = f"the ELBO {gap:.3f} nats below the importance-weighted bound"
     parts = f"{tail}, {below}" if reliable else f"{below}{agree}, {tail}, which means little at such a gap"
     return TRUSTWORTHY, f"Trustworthy: {parts}{agree if reliable else ''}."
-
-
-def _finite(distance: float) -> float:
-    """A distance; infinite where it is not a number, which is no agreement."""
-    return math.inf if math.isnan(distance) else distance
 
 
 def _number(khat: float) -> str:
