@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vi_dist.api.checks import _shard_shapes
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.executor import Executor
@@ -129,5 +131,7 @@ def test_shards_are_looked_at_where_their_rows_are(local_ray: str, toy: Any, tmp
     found = executor.on_shards(look, setup(toy, 3, tmp_path))
     assert sum(rows for rows, _ in found) == 80
     assert os.getpid() not in {pid for _, pid in found}
+    one, other = executor.on_shards(partial(_shard_shapes, dtype="float64"), setup(toy, 2, tmp_path))
+    assert one == other and one
     with pytest.raises(ModelError, match="shard 0 has all rows"):
         executor.on_shards(look, setup(toy, 1, tmp_path))

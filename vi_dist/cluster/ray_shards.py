@@ -77,8 +77,11 @@ class RayShardExecutor(RayExecutor):
     """
 
     def on_shards(self, function: Callable[[Setup, int], T], setup: Setup) -> list[T]:
+        def look(shard: Setup, rank: int) -> T:
+            return function(shard, rank)  # Ray takes functions alone, and this may be a partial
+
         self._connect()
-        task = ray.remote(function).options(num_cpus=self.cpus, scheduling_strategy="SPREAD", max_retries=1)
+        task = ray.remote(look).options(num_cpus=self.cpus, scheduling_strategy="SPREAD", max_retries=1)
         pending = [task.remote(part, rank) for rank, part in enumerate(_parts(setup))]
         while ray.wait(pending, num_returns=len(pending), timeout=_PATIENCE_SECONDS)[1]:
             log.warning("the shards' rows are still being checked: %s", self.missing())
