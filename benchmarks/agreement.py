@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.sides.numpyro_side import NumPyro
 from benchmarks.sides.packed import Packed, elbo_of_peer, starting_values
 from benchmarks.sides.pyro_side import Pyro
@@ -21,7 +23,7 @@ def elbos(job: Job, engines: list[str], estimator: str) -> dict[str, float]:
     Every guide is evaluated in float64 by the same log joint on the same draws.
     """
     case = job.case
-    alone = Job(case, job.guide, 1, job.samples)
+    alone = replace(job, width=1)
     draws = min(MAX_DRAWS, max(128, NUMBERS // case.rows))
     reached = {}
     for engine in engines:

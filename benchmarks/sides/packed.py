@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,16 +32,22 @@ def starting_values(case: Case) -> dict[str, Array]:
 
 
 class Packed:
-    """The pack of a job, stepped by the eager graph or by the compiled program."""
+    """The pack of a job, stepped by the eager graph or by the compiled program.
 
-    def __init__(self, job: Job, compiled: bool, estimator: str = "reparam") -> None:
+    On a GPU either is replayed as a CUDA graph, unless it is `launched`: eager, kernel by kernel.
+    """
+
+    def __init__(self, job: Job, compiled: bool, estimator: str = "reparam", launched: bool = False) -> None:
         self.name = "vi_dist compiled" if compiled else "vi_dist eager"
         self._job, self._mode, self._estimator = job, "always" if compiled else "never", estimator
+        self._launched = launched
         self._program = self._made(job)
         self._state: PackState = self._program.start()
 
     def _made(self, job: Job) -> PackProgram:
         made = program(job, self._estimator)
+        if self._launched:
+            return made
         decision = made.compile(self._mode)
         if decision.compiled != (self._mode == "always"):
             raise SystemExit(f"vi_dist did not compile {job.case.name}: {decision.reason}")
@@ -47,16 +55,15 @@ class Packed:
 
     def advance(self, steps: int) -> Array:
         self._state, trajectory = self._program.advance(self._state, steps)
-        losses: Array = trajectory.loss.numpy()
+        losses: Array = trajectory.loss.cpu().numpy()
         return losses
 
     def set_rate(self, factor: float) -> None:
-        job = Job(self._job.case, self._job.guide, self._job.width, self._job.samples, factor)
-        self._program = self._made(job)
+        self._program = self._made(replace(self._job, rate=factor))
 
     def elbo(self, draws: int) -> float:
         """The first column's ELBO, in float64, on the draws common to all sides."""
-        leaves = {k: v[:1] for k, v in self._program.leaves(self._state.params).items()}
+        leaves = {k: v[:1].cpu() for k, v in self._program.leaves(self._state.params).items()}
         return elbo(self._job.case, self._job.guide, leaves, draws)
 
 

@@ -52,15 +52,15 @@ def family(case: Case, guide: str) -> Family:
     return made
 
 
-def program(job: Job, estimator: str, device: str = "cpu") -> PackProgram:
+def program(job: Job, estimator: str) -> PackProgram:
     """The pack of a job, neither traced nor compiled yet."""
     columns = [
         Column(seed, FOREVER, rate, kl_reverse, ESTIMATORS[estimator].make(), ADAM)
         for seed, rate in enumerate(job.rates())
     ]
-    _, layout = built(job.case, torch.float32, device)
-    joint, adam = traced(job.case, torch.float32, device), OPTIMIZERS["adam"].make()
+    _, layout = built(job.case, torch.float32, job.device)
+    joint, adam = traced(job.case, torch.float32, job.device), OPTIMIZERS["adam"].make()
     return PackProgram(
-        joint, layout, family(job.case, job.guide), adam, job.samples, columns, job.width, device=device,
+        joint, layout, family(job.case, job.guide), adam, job.samples, columns, job.width, device=job.device,
         dtype=torch.float32,
     )  # fmt: skip

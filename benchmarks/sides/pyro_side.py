@@ -29,9 +29,11 @@ class Pyro:
         pyro.set_rng_seed(0)
         self._job = job
         arrays = {name: torch.as_tensor(array) for name, array in job.case.data().items()}
-        self._data = {name: t.float() if t.is_floating_point() else t for name, t in arrays.items()}
+        self._data = {
+            name: (t.float() if t.is_floating_point() else t).to(job.device) for name, t in arrays.items()
+        }
         kind = autoguide.AutoNormal if job.guide == "mean_field" else autoguide.AutoMultivariateNormal
-        values = {name: torch.as_tensor(value) for name, value in start.items()}
+        values = {name: torch.as_tensor(value, device=job.device) for name, value in start.items()}
         self._guide = kind(job.case.pyro_model, init_scale=0.1, init_loc_fn=init_to_value(values=values))
         self._adam = pyro.optim.Adam({"lr": job.rates()[0]})
         several = job.samples > 1
@@ -56,8 +58,8 @@ def _learned(guide: Any, kind: str) -> Gaussian:
     if kind == "full_rank":
         named = [(name, int(np.prod(guide._unconstrained_shapes[name]))) for name in names]
         tril = guide.scale[:, None] * guide.scale_tril
-        return Gaussian(named, guide.loc.numpy(), tril.numpy())
+        return Gaussian(named, guide.loc.cpu().numpy(), tril.cpu().numpy())
     locs = [getattr(guide.locs, name).reshape(-1) for name in names]
     scales = [getattr(guide.scales, name).reshape(-1) for name in names]
     named = [(name, len(loc)) for name, loc in zip(names, locs, strict=True)]
-    return Gaussian(named, torch.cat(locs).numpy(), torch.cat(scales).diag().numpy())
+    return Gaussian(named, torch.cat(locs).cpu().numpy(), torch.cat(scales).diag().cpu().numpy())

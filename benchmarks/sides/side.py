@@ -20,6 +20,7 @@ class Job:
         width: C, the configurations; each has a seed and a learning rate of its own.
         samples: S, draws per step.
         rate: factor on the case's learning rate.
+        device: where vi_dist and Pyro compute; NumPyro is where JAX is.
     """
 
     case: Case
@@ -27,6 +28,7 @@ class Job:
     width: int
     samples: int
     rate: float = 1.0
+    device: str = "cpu"
 
     def rates(self) -> list[float]:
         """Learning rates of the columns; the first one's is that of the training run before ELBOs are compared."""

@@ -54,9 +54,9 @@ def test_a_missing_peer_is_one_sentence(root: Path) -> None:
 
 def test_device_on_the_processor(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "device.parquet"
-    options = ["--device", "cpu", "--models", "eight_schools", "--widths", "8,16", "--steps", "4"]
-    done = _run(root, "benchmarks.device", *options, "--compile", "never", "--out", str(out))
+    options = ["--device", "cpu", "--models", "eight_schools", "--columns", "8,16", "--steps", "16"]
+    done = _run(root, "benchmarks.device", *options, "--sides", "launched,replayed", "--out", str(out))
     assert done.returncode == 0, done.stderr
     frame = pd.read_parquet(out)
-    assert list(frame["C"]) == [8, 16]
+    assert list(frame["C"]) == [8, 8, 16, 16]
     assert (frame["times_bound"] > 1).all()  # the bound is a bound

@@ -33,6 +33,7 @@ class Engine:
     joint: JointProgram
     family: Family
     dtype: torch.dtype
+    device: str
 
     def program(
         self,
@@ -45,26 +46,29 @@ class Engine:
     ) -> PackProgram:
         made = OPTIMIZERS[optimizer].make()
         return PackProgram(
-            self.joint, self.layout, self.family, made, samples, columns, width, kinds=kinds, dtype=self.dtype
-        )
+            self.joint, self.layout, self.family, made, samples, columns, width, kinds=kinds, dtype=self.dtype,
+            device=self.device,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def engine() -> Callable[..., Engine]:
-    """``engine(build, family="mean_field", dtype=torch.float64)``: `build()` returns a Model."""
+    """``engine(build, family="mean_field", dtype=torch.float64, device="cpu")``: `build()` returns a Model."""
 
     def make(
         build: Callable[[], Model],
         family: str = "mean_field",
         dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
         **arguments: Any,
     ) -> Engine:
-        with model_context(dtype):
+        with model_context(dtype, device):
             model = build()
             layout = make_layout(model)
             made = GUIDES[family].make(layout.noise, **arguments)
             density = Density(model, layout, jacobian=made.jacobian)
-        return Engine(model, layout, density, trace_joint(density, dtype=dtype), made, dtype)
+        joint = trace_joint(density, dtype=dtype, device=device)
+        return Engine(model, layout, density, joint, made, dtype, device)
 
     return make
 

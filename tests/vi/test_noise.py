@@ -168,3 +168,11 @@ def test_normals_are_standard_and_independent() -> None:
             assert abs(float(product.mean())) < SIGMAS / math.sqrt(product.numel())
             squares = (product**2).mean() - 1
             assert abs(float(squares)) < SIGMAS * math.sqrt(8 / product.numel())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sites", [SITES, (NoiseSite("theta", 4),)])
+def test_what_a_compiler_gets_are_the_same_numbers(sites: tuple[NoiseSite, ...], dtype: torch.dtype) -> None:
+    source = NormalSource(NoiseSpace(sites), [3, 4], dtype)
+    made = source.out_of_place(steps(0, 7, 2**31 - 1), 5, *source.keys(TRAINING))
+    assert torch.equal(made, source(TRAINING, steps(0, 7, 2**31 - 1), 5))

@@ -15,6 +15,7 @@ from vi_dist.cluster.task import PackTask, StepKind
 from vi_dist.sweep.plan import Program, program
 from vi_dist.vi.columns import padded
 from vi_dist.vi.compile import Decision, decide
+from vi_dist.vi.guides.family import Family
 from vi_dist.vi.initialisation import Places, start_of
 from vi_dist.vi.mode import Mode
 from vi_dist.vi.pack import PackProgram
@@ -95,9 +96,8 @@ def make_program(
     whole model, of which `prepared` may be a shard's part; absent, its own.
     """
     first = task.configurations[0]
-    guide = family(first.guide, prepared.layout.noise)
     find_mode = find_mode or (lambda: prepared.mode)
-    guide = guide.placed(find_mode, torch.empty(0, dtype=dtype, device=device))
+    guide = placed_family(task, prepared, dtype, device, find_mode)
     places = Places(prepared.layout.loc, find_mode, lambda: prepared.initial_coordinates)
     return PackProgram(
         prepared.joint(guide.jacobian) if all_rows else prepared.training_joint(guide.jacobian),
@@ -114,6 +114,18 @@ def make_program(
         dtype=dtype,
         device=device,
     )
+
+
+def placed_family(
+    task: PackTask,
+    prepared: PreparedModel,
+    dtype: torch.dtype,
+    device: torch.device,
+    find_mode: Callable[[], Mode | None],
+) -> Family:
+    """The pack's guide family, around the model's mode if it is one of those, which is then kept on that device."""
+    guide = family(task.configurations[0].guide, prepared.layout.noise)
+    return guide.placed(find_mode, torch.empty(0, dtype=dtype, device=device))
 
 
 def _kinds(task: PackTask) -> _Kinds:

@@ -15,7 +15,7 @@ from vi_dist.cluster.halves import halved, is_out_of_memory, joined
 from vi_dist.cluster.judgement import Judge, fitted
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
-from vi_dist.cluster.programs import Programs
+from vi_dist.cluster.programs import Programs, placed_family
 from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, PackTask, Place, StepKind
@@ -103,16 +103,17 @@ class PackWorker:
         with threads(self.setup.cpus):
             started = time.perf_counter()
             program = self._program_for(task)
-            judge = self._judge_for(task, program.family)
+            family = self._evaluated_family(task, program)
+            judge = self._judge_for(task, family)
             began = time.perf_counter()
-            now = PackState.from_bytes(state, self.device).at_average()
+            now = PackState.from_bytes(state).at_average()
             ends, halfway = fitted(program, now.params), fitted(program, now.halfway)
             outcomes = [
                 judge(configuration, now, row, ends[row], halfway[row])
                 for row, configuration in enumerate(task.configurations)
             ]
-            family, samples = program.family.settled, task.samples or self.setup.samples
-            outcomes = [self._scorer(outcome, family, samples) for outcome in outcomes]
+            samples = task.samples or self.setup.samples
+            outcomes = [self._scorer(outcome, family.settled, samples) for outcome in outcomes]
             seconds = time.perf_counter() - began
         return Evaluated(tuple(outcomes), seconds, began - started)
 
@@ -132,6 +133,13 @@ class PackWorker:
 
     def _program_for(self, task: PackTask) -> PackProgram:
         return self._programs.get(task, self.model(DTYPES[task.configurations[0].dtype], self.device))
+
+    def _evaluated_family(self, task: PackTask, program: PackProgram) -> Family:
+        """The program's family where it is evaluated, on the CPU."""
+        if self.device.type == "cpu":
+            return program.family
+        prepared = self.model(program.dtype, self.device)
+        return placed_family(task, prepared, program.dtype, torch.device("cpu"), lambda: prepared.mode)
 
     def _judge_for(self, task: PackTask, family: Family) -> Judge:
         key = (task.configurations[0].guide, task.samples or self.setup.samples)

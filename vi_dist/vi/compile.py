@@ -1,4 +1,7 @@
-"""Compiling a step's flat graph with Inductor, ahead of time, into a cache on disk that a node's processes share."""
+"""Compiling a step's flat graph with Inductor, into a cache on disk that a node's processes share.
+
+On a CPU ahead of time, since what a call costs counts there; on a GPU just in time, since calls are recorded anyway.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ from vi_dist.vi.graph import finish_gathered
 
 log = logging.getLogger(__name__)
 
-# Seconds, measured on one core: an eager node's overhead, an element of a node's output, and compilation.
-NODE_SECONDS, ELEMENT_SECONDS = 2.5e-6, 0.6e-9
+# Seconds of an eager node, and of an element of its output: measured on one core, and on a GPU that replays them.
+EAGER_SECONDS = {"cpu": (2.5e-6, 0.6e-9), "cuda": (1.1e-6, 4.3e-12)}
+# Seconds of compiling, measured on one core.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE = 6.0, 0.03
 # Graphs beyond this many nodes take minutes to compile.
 MAX_NODES = 6000
@@ -64,7 +68,8 @@ def decide(mode: str, graph: GraphModule, steps: int) -> Decision:
     nodes = len(graph.graph.nodes)
     if nodes > MAX_NODES:
         return Decision(False, f"{nodes} nodes would take minutes to compile")
-    eager = steps * (nodes * NODE_SECONDS + elements(graph) * ELEMENT_SECONDS)
+    node, element = EAGER_SECONDS["cuda" if _device(graph).type == "cuda" else "cpu"]
+    eager = steps * (nodes * node + elements(graph) * element)
     compiling = COMPILE_SECONDS + nodes * COMPILE_SECONDS_PER_NODE
     words = f"{steps} steps of {nodes} nodes: about {eager:.0f} s eager, {compiling:.0f} s to compile"
     return Decision(0.6 * eager > compiling, words)
@@ -78,6 +83,12 @@ def elements(graph: GraphModule) -> int:
         if node.op == "call_function" and isinstance(value, Tensor) and not _is_view(node.target):
             total += value.numel()
     return total
+
+
+def _device(graph: GraphModule) -> torch.device:
+    """Where a traced graph computes: on the device of its inputs, numbers that belong nowhere apart."""
+    values = (node.meta.get("val") for node in graph.graph.nodes if node.op == "placeholder")
+    return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
 
 
 def _is_view(target: Any) -> bool:
@@ -124,6 +135,8 @@ def compile_graph(
     """A graph as compiled code for inputs of these shapes; cached, and its data held apart, as in `compile_steps`."""
     graph, constants = _prepared(graph)
     examples = (*inputs, *constants)
+    if any(t.is_cuda for t in examples):
+        return _just_in_time(graph, examples, constants, directory or default_cache())
     return _program(graph, program_key(graph, examples), examples, constants, directory)
 
 
@@ -147,6 +160,35 @@ def _program(
         return tuple(run([*tensors, *constants]))
 
     return call
+
+
+def _just_in_time(
+    graph: GraphModule, examples: Sequence[Tensor], constants: Sequence[Tensor], directory: Path
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The graph compiled at once for these examples, with Inductor's own cache in that directory."""
+    compiled = torch.compile(graph, fullgraph=True, dynamic=False)
+
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return tuple(compiled(*tensors, *constants))
+
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = directory / f"{program_key(graph, examples)}.lock"
+    with _locked(lock), _environment("TORCHINDUCTOR_CACHE_DIR", str(directory / "inductor")):
+        call(*examples[: len(examples) - len(constants)])
+    return call
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable set for a while; a user's own stays."""
+    before = os.environ.get(name)
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 class _Steps(torch.nn.Module):
@@ -203,8 +245,9 @@ def lift_constants(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
 
 def _lifted(graph: GraphModule, copied: torch.fx.Graph) -> tuple[dict[str, Node], list[Tensor]]:
     """Where the copied graph finds each constant, by name, and its further inputs."""
+    # Tracing leaves single numbers on the CPU, whatever the device.
     found: dict[str, Tensor] = {
-        str(node.target): getattr(graph, str(node.target))
+        str(node.target): getattr(graph, str(node.target)).to(_device(graph))
         for node in graph.graph.nodes
         if node.op == "get_attr"
     }

@@ -153,7 +153,7 @@ class NormalSource:
 
     def __call__(self, purpose: int, steps: Tensor, samples: int, first_sample: int = 0) -> Tensor:
         """Normals `(K, C, S, E)` for steps `(K, C)`; sample k of a step has number `first_sample + k`."""
-        key = self._keys_of(purpose)
+        key = self.keys(purpose)
         steps = steps.to(torch.int32)[..., None, None]
         sample = torch.arange(first_sample, first_sample + samples, dtype=torch.int32, device=steps.device)
         shape = (*steps.shape[:2], samples, len(self._numbers))
@@ -169,7 +169,21 @@ class NormalSource:
         flat = pairs.reshape(*shape[:3], -1)
         return flat if self._places is None else flat.index_select(-1, self._places)
 
-    def _keys_of(self, purpose: int) -> tuple[Tensor, Tensor]:
+    def out_of_place(self, steps: Tensor, samples: int, *keys: Tensor) -> Tensor:
+        """The same normals as a pure function of steps and `keys`, for a compiler; slower than a call without one."""
+        words = threefry(
+            (keys[0], keys[1]),
+            (
+                steps.to(torch.int32)[..., None, None],
+                torch.arange(samples, dtype=torch.int32, device=steps.device)[:, None],
+            ),
+        )
+        radius = (uniform(words[0], self.dtype).log() * -2).sqrt()
+        angle = uniform(words[1], self.dtype) * (2 * math.pi)
+        flat = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1).flatten(-2)
+        return flat if self._places is None else flat.index_select(-1, self._places)
+
+    def keys(self, purpose: int) -> tuple[Tensor, Tensor]:
         """Keys of all blocks of all configurations, two words `(C, 1, B)` each."""
         if purpose not in self._keys:
             seeds = self._seeds[:, 0], self._seeds[:, 1]

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.columns import Column, column_tensors, group, padded
-from vi_dist.vi.compile import Decision, compile_steps, decide
+from vi_dist.vi.compile import Decision, compile_graph, compile_steps, decide
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.delta import DeltaFamily
@@ -23,6 +23,7 @@ from vi_dist.vi.initialisation import Start
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.noise import SHIFT, TRAINING, NoiseSpace, NormalSource
 from vi_dist.vi.optimizers import Optimizer
+from vi_dist.vi.replay import Replay
 from vi_dist.vi.state import PARTS, PackState, Trajectory
 from vi_dist.vi.step import Step
 from vi_dist.vi.trace import JointProgram
@@ -36,6 +37,8 @@ NOISE_BLOCK = 1 << 20
 
 # Steps that a compiled program takes in one call: calling it costs as much as stepping a dozen columns.
 _NARROW, _MANY_STEPS, _SOME_STEPS = 8, 64, 16
+# Numbers of noise for the steps that are replayed in one go on a GPU.
+_CUDA_NOISE = 1 << 24
 
 StepsFunction = Callable[..., tuple[Tensor, ...]]
 
@@ -100,8 +103,10 @@ class PackProgram:
         self._schedules = sorted({c.schedule[0] for c in kinds})
         self._set_columns(padded(columns, width or len(columns)))
         self._graph: GraphModule | None = None
+        self._one: StepsFunction | None = None
         self._steps: StepsFunction | None = None
         self._steps_at_once = 1
+        self._normals: StepsFunction | None = None
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -159,6 +164,8 @@ class PackProgram:
             columns, self._groups, self._schedules, self.optimizer.coefficients, like
         )
         self.constants = self._columns.flat()
+        even = [c.estimator.linear and c.estimator.uses_path for c in columns]
+        self._even = torch.tensor(even, device=self.device)[:, None, None] if any(even) else None
 
     def leaves(self, params: Tensor) -> dict[str, Tensor]:
         """The guide's leaves, named, `(C, *shape)`, of flat params `(C, P)`."""
@@ -177,8 +184,9 @@ class PackProgram:
         take, at_once = self._steps or self._one_step, self._steps_at_once
         # A compiled program takes its number of steps: those beyond the last one wanted change nothing.
         last = torch.minimum(self.constants[0], state.step + steps)
-        numbers = self.width * self.num_samples * max(1, self._noise.size)
-        block = at_once * max(1, NOISE_BLOCK // (numbers * at_once))
+        # A program that makes noise makes that of one call.
+        blocks = 1 if self._normals else max(1, NOISE_BLOCK // (max(1, self.noise_size) * at_once))
+        block = at_once * blocks
         with torch.no_grad():
             for first in range(0, steps, block):
                 count = min(block, -(-(steps - first) // at_once) * at_once)
@@ -193,7 +201,7 @@ class PackProgram:
 
     def _one_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step of the flat graph or, in a loop, of the model itself; noise and records have an axis of one step."""
-        step = self.graph() or self._step_once
+        step = self._one or self.graph() or self._step_once
         *tensors, loss, elbo, norm = step(*inputs[:PARTS], inputs[PARTS][0], *inputs[PARTS + 1 :])
         return *tensors, loss[None], elbo[None], norm[None]
 
@@ -214,18 +222,53 @@ class PackProgram:
         graph = self.graph()
         if graph is None:
             return Decision(False, f"the model runs as a loop over samples: {self.joint.reason}")
-        decision = decide(mode, graph, steps)
+        decision, on_cuda = decide(mode, graph, steps), self.device.type == "cuda"
         if decision.compiled:
             try:
-                at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
-                self._steps = compile_steps(graph, self._example(), PARTS, at_once, cache)
-                self._steps_at_once = at_once
+                if on_cuda:
+                    self._compile_for_cuda(graph, cache)
+                else:
+                    at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
+                    self._steps = compile_steps(graph, self._example(), PARTS, at_once, cache)
+                    self._steps_at_once = at_once
             except Exception as error:  # a compiler can fail in as many ways as there are machines
                 log.warning("compilation failed, the flat graph runs eagerly: %s", error)
-                return Decision(
+                decision = Decision(
                     False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly"
                 )
-        return decision
+        return self._replayed(decision) if on_cuda else decision
+
+    def _compile_for_cuda(self, graph: GraphModule, cache: Path | None) -> None:
+        """One step and the noise of one call, each as a program."""
+        steps = torch.zeros(self._replayed_steps, self.width, device=self.device, dtype=torch.int64)
+        inputs = (steps, *self._noise.keys(TRAINING))
+
+        def normals(*inputs: Tensor) -> tuple[Tensor, ...]:
+            return (self._noise.out_of_place(inputs[0], self.num_samples, *inputs[1:]),)
+
+        made = compile_graph(trace(normals, *inputs), inputs, cache)
+        self._one, self._normals = compile_graph(graph, self._example(), cache), made
+
+    @property
+    def _replayed_steps(self) -> int:
+        """Steps of one recording: as many as their noise lets."""
+        return max(1, min(_MANY_STEPS, _CUDA_NOISE // max(1, self.noise_size)))
+
+    def _replayed(self, decision: Decision) -> Decision:
+        """The step recorded as a CUDA graph, whether compiled or not; one that cannot be is launched as it is."""
+        step, at_once = self._one or self.graph(), self._replayed_steps
+        assert step is not None, "a flat program"
+        try:
+            self._steps, self._steps_at_once = Replay(step, self._example(), PARTS, at_once), at_once
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.warning(
+                "the step cannot be recorded as a CUDA graph, its kernels are launched one by one: %s", error
+            )
+            self._normals = None
+            return decision
+        return Decision(decision.compiled, f"{decision.reason}; {at_once} steps replayed as one CUDA graph")
 
     def _example(self) -> tuple[Tensor, ...]:
         """Inputs of one step at the start, for tracing."""
@@ -247,17 +290,19 @@ class PackProgram:
 
         Not where a column's estimator takes them for independent of each other.
         """
-        noise = self._noise(purpose, steps, self.num_samples)
+        if purpose == TRAINING and self._normals is not None and len(steps) == self._replayed_steps:
+            (noise,) = self._normals(steps, *self._noise.keys(TRAINING))
+        else:
+            noise = self._noise(purpose, steps, self.num_samples)
         split = self.family.noise.size
-        rows = torch.tensor([c.estimator.linear and c.estimator.uses_path for c in self.columns])
-        if purpose != TRAINING or not bool(rows.any()):
+        if purpose != TRAINING or self._even is None:
             return noise
         drawn = noise[..., :split].flatten(0, 1)
         even = self.family.stratify(drawn)
         if even is drawn:
             return noise
         stratified = torch.cat((even.reshape(*noise.shape[:3], split), noise[..., split:]), -1)
-        return torch.where(rows.to(self.device)[:, None, None], stratified, noise)
+        return torch.where(self._even, stratified, noise)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """The columns of a step's batch of rows; none where every step sees all rows."""
