@@ -31,8 +31,8 @@ def build(data: dict[str, Tensor]) -> Model:
 
 
 def widths(rows: int, **changes: Any) -> list[int]:
-    space = {"seed": list(range(100))}
-    spec = make_spec({"name": "wide", "space": space, "num_samples": 32, "executor": "inline", **changes})
+    values = {"name": "wide", "space": {"seed": list(range(100))}, "num_samples": 32, "executor": "inline"}
+    spec = make_spec({**values, **changes})
     planned = plan_sweep(BuildSource(function=build), {"y": torch.zeros(rows)}, spec)
     return [pack.width for pack in planned.packs]
 
@@ -48,6 +48,11 @@ def test_large_data_make_narrow_packs(dtype: str) -> None:
     assert set(found) == ({16} if dtype == "float32" else {8})
     itemsize = 4 if dtype == "float32" else 8
     assert found[0] * rows * 32 * itemsize < PACK_BYTES
+
+
+def test_a_device_takes_a_thousand_columns() -> None:
+    assert widths(1000, gpus_per_actor=1) == [112]
+    assert widths(1000, gpus_per_actor=1, space={"seed": list(range(1500))}) == [752, 752]
 
 
 def test_a_pack_size_that_is_given_is_kept() -> None:

@@ -29,20 +29,18 @@ configurations = st.builds(
     dtype=st.just("float32"),
 )
 lists = st.lists(configurations, max_size=200)
-sizes = st.just("auto") | st.integers(1, 150)
+sizes = st.integers(1, 150)
 
 
 @given(lists, sizes)
-def test_every_configuration_stands_in_one_pack_with_its_like(
-    found: list[Configuration], size: int | str
-) -> None:
-    packs = plan(found, size)  # type: ignore[arg-type]
+def test_every_configuration_stands_in_one_pack_with_its_like(found: list[Configuration], size: int) -> None:
+    packs = plan(found, size)
     assert sorted(place for pack in packs for place in pack.configurations) == list(range(len(found)))
     assert [pack.index for pack in packs] == list(range(len(packs)))
     for pack in packs:
         assert len({program(found[place]) for place in pack.configurations}) == 1
         assert list(pack.configurations) == sorted(pack.configurations)
-        assert 1 <= len(pack.configurations) <= (WIDEST if size == "auto" else int(size))
+        assert 1 <= len(pack.configurations) <= size
         like = [
             one
             for one in packs
@@ -53,11 +51,11 @@ def test_every_configuration_stands_in_one_pack_with_its_like(
 
 @given(lists, lists, sizes)
 def test_appending_another_program_changes_no_pack(
-    found: list[Configuration], more: list[Configuration], size: int | str
+    found: list[Configuration], more: list[Configuration], size: int
 ) -> None:
     others = [replace(configuration, guide=Choice("full_rank")) for configuration in more]
-    packs = plan(found, size)  # type: ignore[arg-type]
-    assert plan(found + others, size)[: len(packs)] == packs  # type: ignore[arg-type]
+    packs = plan(found, size)
+    assert plan(found + others, size)[: len(packs)] == packs
 
 
 @given(lists)
@@ -67,10 +65,10 @@ def test_a_plan_has_as_few_packs_as_its_programs_allow(found: list[Configuration
 
 
 @given(st.integers(1, 1000), sizes)
-def test_hardly_a_column_steps_for_nothing(count: int, size: int | str) -> None:
+def test_hardly_a_column_steps_for_nothing(count: int, size: int) -> None:
     a = Choice("a")
     base = Configuration(a, a, a, a, a, learning_rate=0.1, num_samples=1, steps=1, seed=0, dtype="float32")
-    packs = plan([replace(base, seed=seed) for seed in range(count)], size)  # type: ignore[arg-type]
+    packs = plan([replace(base, seed=seed) for seed in range(count)], size)
     sizes = [len(pack.configurations) for pack in packs]
     assert sum(pack.width - len(pack.configurations) for pack in packs) <= 15 * len(packs) + len(packs) - 1
     assert max(sizes) - min(sizes) < len(packs)

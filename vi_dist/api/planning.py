@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import CheckedModel, as_arrays, check
@@ -48,7 +48,7 @@ class PlannedSweep:
     keys: Sequence[str]
     packs: Sequence[packing.Pack]
     checked: CheckedModel
-    pack_size: int | Literal["auto"]
+    pack_size: int
     halving: Halving | None
     search: TpeSearch | None
 
@@ -103,9 +103,7 @@ def plan_sweep(
     return PlannedSweep(spec, setup, configurations, keys, packs, checked, size, halving, search)
 
 
-def pack_size(
-    spec: SweepSpec, checked: CheckedModel, configurations: Sequence[Configuration]
-) -> int | Literal["auto"]:
+def pack_size(spec: SweepSpec, checked: CheckedModel, configurations: Sequence[Configuration]) -> int:
     """How many configurations may share a pack: what the spec says or, for ``auto``, fewer where memory asks for it.
 
     A step of a pack is to take at most `PACK_BYTES`. That is estimated from the model and its data, so that the plan
@@ -114,13 +112,14 @@ def pack_size(
     if not isinstance(spec.pack_size, str):
         return spec.pack_size
     samples = max(configuration.num_samples for configuration in configurations)
+    widest = packing.WIDEST_ON_GPU if spec.gpus_per_actor else packing.WIDEST
     a_number = 8 if spec.dtype == "float64" else 4
     per_number = samples * a_number * LIVE_COPIES
     # No sample has an intermediate larger than the data, as a rule: only for large data is the model traced for it.
-    if checked.largest * per_number * packing.WIDEST <= PACK_BYTES:
-        return "auto"
+    if checked.largest * per_number * widest <= PACK_BYTES:
+        return widest
     fitting = PACK_BYTES // (checked.prepared.joint().widest * per_number)
-    return "auto" if fitting >= packing.WIDEST else packing.widest_within(fitting)
+    return min(widest, packing.widest_within(fitting))
 
 
 def _opening(spec: SweepSpec, known: Catalogue) -> tuple[list[Configuration], TpeSearch | None]:
