@@ -193,7 +193,7 @@ def test_auto_takes_the_literal_gradient_where_a_step_has_one_sample(experiment:
     assert picked == ["stl", "self_normalised"]
 
 
-def test_a_discrete_latent_is_refused_before_anything_is_fitted() -> None:
+def test_a_model_of_discrete_latents_alone_is_refused_before_anything_is_fitted() -> None:
     def discrete(data: dict[str, Tensor]) -> Model:
         @random_variable
         def k() -> Bernoulli:
@@ -202,7 +202,7 @@ def test_a_discrete_latent_is_refused_before_anything_is_fitted() -> None:
         y = random_variable(lambda: Normal(k(), torch.ones(6)))
         return Model([k()], {y(): data["y"]})
 
-    with pytest.raises(SpecError, match="is discrete"):
+    with pytest.raises(SpecError, match="all of this model's are discrete"):
         Experiment(discrete, name="discrete", data=DATA).fit()
 
 

@@ -143,11 +143,11 @@ def test_float64_data_keep_a_float64_model_in_float64() -> None:
     assert make_layout(Model([theta()], {})).loc.dtype == torch.float64
 
 
-def test_discrete_latents_are_refused_by_name() -> None:
+def test_a_model_of_discrete_latents_alone_is_refused_by_name() -> None:
     def coin() -> Distribution:
         return Bernoulli(0.5)
 
-    with pytest.raises(ModelError, match="coin is discrete") as caught:
+    with pytest.raises(ModelError, match="coin: guides are of continuous latents") as caught:
         make_layout(Model([random_variable(coin)()], {}))
     assert caught.value.key == "guide"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,8 +29,11 @@ from vi_dist.model.model import check_model
 from vi_dist.model.storage import fingerprint, is_address
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context
+from vi_dist.vi.density import Density
 from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.layout import Layout
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
+    if (summed_out := models[0].layout.summed_out) is not None:
+        log.info("summed out of the model: %s", summed_out)
     trained = data if setup.holdout is None else setup.holdout.part(data, held_out=False)
     return CheckedModel(models[0].layout, digest(trained), models[0], _largest(trained))
 
@@ -145,6 +151,7 @@ def _run_once(prepared: PreparedModel) -> None:
         check_model(prepared.model)
         if prepared.setup.initial_values is not None:
             coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values)
+        Density(prepared.model, prepared.layout).check_elements()
     prepared.log_density()
 
 

@@ -105,7 +105,10 @@ class Fit:
         return inference_data(self, n, seed, resample)
 
     def world(self) -> VariationalWorld:
-        """A world of the model whose latents take their values from this guide, drawn anew in each world."""
+        """A world of the model whose latents take their values from this guide, drawn anew in each world.
+
+        Raises `ModelError` for a model with discrete latents: they are summed out and have no guide.
+        """
         from vi_dist.api.guided_world import guided_world
 
         return guided_world(self)

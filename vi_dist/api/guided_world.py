@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vi_dist.cluster.sweep_files import MODEL_PREFIX
+from vi_dist.errors import ModelError
 from vi_dist.model.decorators import random_variable
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.vi.autoguide import ADVI, MAP
@@ -27,6 +28,13 @@ def guided_world(fit: Fit) -> VariationalWorld:
     """A world with every query and observation instantiated, latents drawn from the guide; see `Fit.world`."""
     prepared = fit.ready()
     model, layout = prepared.model, prepared.layout
+    if layout.summed_out is not None:
+        names = ", ".join(map(str, layout.summed_out.nodes))
+        raise ModelError(
+            f"{names}: discrete latents were summed out and have no guide, so there is no such world; sample() draws "
+            "them with the others",
+            key="guide",
+        )
     with model_context(prepared.dtype, prepared.device):
         guides, params = (
             _separate(fit, layout) if fit.guide_name in _ONE_BY_ONE else (_joint(fit, layout), {})

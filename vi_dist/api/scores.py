@@ -46,6 +46,13 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
     here = replace(setup, data=data)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
+        if whole.layout.summed_out is not None:
+            names = ", ".join(map(str, whole.layout.summed_out.nodes))
+            raise SpecError(
+                f"{names}: with discrete latents summed out, rows that are held out have no density of their own; "
+                "delete holdout, or sum them out of the model by hand",
+                key=_KEY,
+            )
         rows = _several(_rows(whole))
     found = Holdout(rows, fraction, seed)
     if not found.split(data):
@@ -72,6 +79,13 @@ def _holdout_of_shards(setup: Setup, fraction: float, seed: int) -> Holdout:
     here = replace(setup, data=cut)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
+        if whole.layout.summed_out is not None:
+            names = ", ".join(map(str, whole.layout.summed_out.nodes))
+            raise SpecError(
+                f"{names}: with discrete latents summed out, rows that are held out have no density of their own; "
+                "delete holdout, or sum them out of the model by hand",
+                key=_KEY,
+            )
         rows = _several(_rows(whole))
     if whole.layout.local:
         names = ", ".join(site.name for site in whole.layout.local)

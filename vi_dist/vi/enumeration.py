@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Distribution, Independent
 
 from vi_dist.errors import ModelError
@@ -29,6 +29,25 @@ def values_of(node: RVIdentifier, distribution: Distribution) -> list[Tensor]:
 
     Raises `ModelError` where they cannot be listed, or are too many.
     """
+    cure = "use monte_carlo_approximate_mixed"
+    each, batch = each_value(node, distribution, cure)
+    places = math.prod(batch)
+    if len(each) ** places > MOST_COMBINATIONS:
+        raise ModelError(
+            f"{node} has {len(each)}^{places} values, and at most {MOST_COMBINATIONS} are listed; {cure}",
+            key="guide",
+        )
+    shape = (*batch, *each.shape[1:])
+    return [
+        each[list(chosen)].reshape(shape) for chosen in itertools.product(range(len(each)), repeat=places)
+    ]
+
+
+def each_value(node: RVIdentifier, distribution: Distribution, cure: str) -> tuple[Tensor, Size]:
+    """The values `(k, *event)` that each element of a distribution takes, and the elements' shape.
+
+    Raises `ModelError` with the cure where they cannot be listed.
+    """
     base = distribution
     while isinstance(base, Independent):
         base = base.base_dist
@@ -36,18 +55,6 @@ def values_of(node: RVIdentifier, distribution: Distribution) -> list[Tensor]:
         each = base.enumerate_support(expand=False)
     except NotImplementedError:
         raise ModelError(
-            f"the values of {node}, a {type(base).__name__}, cannot be listed; use monte_carlo_approximate_mixed",
-            key="guide",
+            f"the values of {node}, a {type(base).__name__}, cannot be listed; {cure}", key="guide"
         ) from None
-    places = math.prod(base.batch_shape)
-    if len(each) ** places > MOST_COMBINATIONS:
-        raise ModelError(
-            f"{node} has {len(each)}^{places} values, and at most {MOST_COMBINATIONS} are listed; use "
-            "monte_carlo_approximate_mixed",
-            key="guide",
-        )
-    each = each.reshape(len(each), *base.event_shape)
-    shape = (*base.batch_shape, *base.event_shape)
-    return [
-        each[list(chosen)].reshape(shape) for chosen in itertools.product(range(len(each)), repeat=places)
-    ]
+    return each.reshape(len(each), *base.event_shape), base.batch_shape

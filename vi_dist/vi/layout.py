@@ -19,6 +19,7 @@ from vi_dist.model.prior_median import prior_median
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
+from vi_dist.vi.summed_out import SummedOut, sum_out
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Layout:
         eta: initial values of the model's params, flat.
         local: one site per latent that belongs to rows, behind the params; none unless the model is sharded.
         local_loc: their coordinates near the prior's median, flat.
+        summed_out: the discrete latents, which have no coordinates: densities sum over their values.
     """
 
     latents: tuple[Site, ...]
@@ -64,6 +66,7 @@ class Layout:
     eta: Tensor = field(compare=False, repr=False)
     local: tuple[Site, ...] = ()
     local_loc: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)
+    summed_out: SummedOut | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -88,22 +91,42 @@ class Layout:
 def make_layout(model: Model, sharded: bool = False) -> Layout:
     """Run the model once at its prior medians and lay its latents out; `sharded` sets the local ones apart.
 
-    Raises `ModelError` for discrete latents.
+    Raises `ModelError` for discrete latents of many values, and for any where the model is sharded.
     """
     world = World(model.observations, prior_median)
     with world:
         for variable in (*model.queries, *model.observations):
             world.call(variable)
-    nodes = {variable: world.get_variable(variable) for variable in world.latent_nodes}
+    all_latents = {variable: world.get_variable(variable) for variable in world.latent_nodes}
+    discrete = {variable: node for variable, node in all_latents.items() if _is_discrete(node)}
+    if discrete and sharded:
+        raise ModelError(
+            f"{', '.join(map(str, discrete))}: discrete latents are not summed out of shards; fit without shards, or "
+            "sum them out of the model by hand",
+            key="shards",
+        )
+    nodes = {variable: node for variable, node in all_latents.items() if variable not in discrete}
     apart = set(model.local) if sharded else set()
     latents, loc = _sites({v: _coordinates(v, n) for v, n in nodes.items() if v not in apart}, 0)
     if not latents:
+        if discrete:
+            raise ModelError(
+                f"{', '.join(map(str, discrete))}: guides are of continuous latents, and all of this model's are "
+                "discrete; use VariationalInfer with monte_carlo_approximate_mixed or _enumerated",
+                key="guide",
+            )
         raise ModelError("the model has no latent variable: nothing to approximate", key="queries")
     values = {variable: (value.shape, value.detach()) for variable, value in world.params.items()}
     params, eta = _sites(values, loc.shape[0])
     mine = {v: _coordinates(v, n) for v, n in nodes.items() if v in apart}
     local, local_loc = _sites(mine, loc.shape[0] + eta.shape[0])
-    return Layout(latents, params, loc, eta.to(loc), local, local_loc.to(loc))
+    summed_out = sum_out(discrete) if discrete else None
+    return Layout(latents, params, loc, eta.to(loc), local, local_loc.to(loc), summed_out)
+
+
+def _is_discrete(node: Variable) -> bool:
+    support = support_of(node.distribution)
+    return support is not None and bool(support.is_discrete)
 
 
 def _coordinates(variable: RVIdentifier, node: Variable) -> tuple[torch.Size, Tensor]:
@@ -133,9 +156,8 @@ def unconstrained(variable: RVIdentifier, distribution: Distribution, value: Ten
         )
     if support.is_discrete:
         raise ModelError(
-            f"{variable} is discrete ({type(distribution).__name__}); the guide families live on continuous "
-            "coordinates: sum it out of the model, or give it a guide of its own in VariationalInfer "
-            "with monte_carlo_approximate_mixed or _enumerated",
+            f"{variable} is discrete ({type(distribution).__name__}) and has no continuous coordinates; give it a "
+            "guide of its own, with monte_carlo_approximate_mixed or _enumerated",
             key="guide",
         )
     try:

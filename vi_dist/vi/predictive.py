@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
 from vi_dist.model.seeding import fixed_seed
-from vi_dist.vi.density import FlatWorld
+from vi_dist.vi.density import Density, FlatWorld
 from vi_dist.vi.layout import Layout
 
 
@@ -22,8 +23,10 @@ class PredictiveWorld(FlatWorld):
     What depends on an observed variable depends here on what was drawn for it.
     """
 
-    def __init__(self, model: Model, layout: Layout, flat: Tensor) -> None:
-        super().__init__(model, layout, flat)
+    def __init__(
+        self, model: Model, layout: Layout, flat: Tensor, discrete: Mapping[RVIdentifier, Tensor]
+    ) -> None:
+        super().__init__(model, layout, flat, discrete)
         self._seen, self.observations = self.observations, {}
 
     def _initial_value(self, node: RVIdentifier, distribution: Distribution) -> Tensor:
@@ -45,10 +48,11 @@ def replicate(model: Model, layout: Layout, rows: Tensor, seed: int) -> dict[str
     runs once per row. Raises `ModelError` for a variable that cannot be drawn.
     """
     drawn: list[list[Tensor]] = [[] for _ in model.observations]
+    density = Density(model, layout)
     with fixed_seed(), torch.no_grad():
         for place, row in enumerate(rows):
             torch.manual_seed(_seed(seed, place))
-            world = PredictiveWorld(model, layout, row)
+            world = PredictiveWorld(model, layout, row, density.discrete(row))
             for values, node in zip(drawn, model.observations, strict=True):
                 values.append(torch.as_tensor(world.call(node)))
     return {str(node): torch.stack(values) for node, values in zip(model.observations, drawn, strict=True)}
