@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,11 @@ from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.decorators import param, random_variable
 from vi_dist.vi.discrete import monte_carlo_approximate_enumerated, monte_carlo_approximate_mixed
 from vi_dist.vi.divergences import Divergence, amari, kl_reverse, total_variation
-from vi_dist.vi.monte_carlo import monte_carlo_approximate_reparam, monte_carlo_approximate_sf
+from vi_dist.vi.monte_carlo import (
+    monte_carlo_approximate,
+    monte_carlo_approximate_reparam,
+    monte_carlo_approximate_sf,
+)
 from vi_dist.vi.variational_infer import VariationalInfer
 
 F64 = torch.float64
@@ -162,6 +167,23 @@ def test_with_rsample_everywhere_all_are_the_same() -> None:
         found.append(torch.cat((loss.detach()[None], params[lam()].grad)))  # type: ignore[list-item]
     for one in found[:2]:
         assert torch.allclose(one, found[2], rtol=1e-11)
+
+
+def test_the_table_s_entry_is_the_same_function() -> None:
+    phi = param(lambda: torch.tensor(0.3))
+    q = random_variable(lambda: Bernoulli(logits=phi()))
+    coin = random_variable(lambda: Bernoulli(0.4))
+    y = random_variable(lambda: Normal(coin(), 1.0))
+    found = []
+    for approximate in (monte_carlo_approximate_mixed, partial(monte_carlo_approximate, estimator="mixed")):
+        torch.manual_seed(0)
+        value = torch.tensor(0.3, requires_grad=True)
+        loss = approximate({y(): torch.tensor(0.8)}, 6, kl_reverse, {phi(): value}, {coin(): q()})
+        loss.backward()
+        assert value.grad is not None
+        found.append((loss.item(), value.grad.item()))
+    assert found[0] == found[1]
+    assert found[0][1] != 0
 
 
 def test_local_coins_count_as_their_rows_do() -> None:

@@ -149,7 +149,7 @@ def textbook(
     big, big_first, big_second = slopes(g, (log_mean.detach() - c)[None])
     share = torch.softmax(l, 0).detach()
     # Where a surrogate of l_stop trains the guide, the model takes its own coefficients on log p at fixed z.
-    if name == "reparam":
+    if name in ("reparam", "mixed"):
         surrogate, objective = g(l - c).mean(), value.mean()
     elif name == "score":
         reward = value - first

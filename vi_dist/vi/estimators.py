@@ -155,6 +155,7 @@ def _column(value: Any, l: Tensor) -> Tensor:
 
 
 reparam = Estimator("reparam", _reparam, uses_score=True, cancels=True, linear=True)
+mixed = Estimator("mixed", _reparam, uses_score=True, cancels=True, linear=True)
 score = Estimator("score", _score, uses_path=False, uses_score=True, linear=True)
 stl = Estimator("stl", _stl, linear=True)
 iwae = Estimator("iwae", _iwae, uses_score=True, cancels=True)
@@ -162,7 +163,7 @@ dreg = Estimator("dreg", _dreg)
 self_normalised = Estimator("self_normalised", _self_normalised, bounds=False)
 
 
-_PLAIN = {one.name: one for one in (reparam, score, stl, iwae, dreg, self_normalised)}
+_PLAIN = {one.name: one for one in (reparam, score, mixed, stl, iwae, dreg, self_normalised)}
 
 
 def vr_iwae(order: float) -> Estimator:
@@ -175,6 +176,11 @@ ESTIMATORS: dict[str, Entry] = {
     for entry in (
         Entry("reparam", "reparameterised samples, the whole gradient", lambda: reparam),
         Entry("score", "score function with a leave-one-out baseline; any guide", lambda: score),
+        Entry(
+            "mixed",
+            "reparam where a guide has rsample, as all guides of a sweep have; score elsewhere (VariationalInfer)",
+            lambda: mixed,
+        ),
         Entry("stl", "sticking the landing: no score term, zero variance at q = p", lambda: stl),
         Entry("iwae", "importance-weighted bound, S samples", lambda: iwae),
         Entry("dreg", "doubly reparameterised gradient of the importance-weighted bound", lambda: dreg),

@@ -113,6 +113,13 @@ def monte_carlo_approximate(
     for a divergence that the estimator cannot train, that cannot train the model's own params, or that a part of the
     data would bias.
     """
+    if estimator == "mixed":
+        from vi_dist.vi.discrete import monte_carlo_approximate_mixed  # which is made of this module
+
+        return monte_carlo_approximate_mixed(
+            observations, num_samples, discrepancy_fn, params, queries_to_guides, subsample_factor, device, local,
+            biased_minibatches=biased_minibatches,
+        )  # fmt: skip
     divergence, made = as_divergence(discrepancy_fn), ESTIMATORS[estimator].make(**arguments)
     check_combination(divergence, made)
     check_part(divergence, made, subsample_factor, local, biased_minibatches)
