@@ -11,22 +11,27 @@ from torch import Tensor
 from torch.distributions import (
     Bernoulli,
     Beta,
+    Binomial,
     Categorical,
     Distribution,
     Independent,
+    LogNormal,
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
     OneHotCategorical,
     Poisson,
+    Uniform,
 )
 
 from vi_dist.errors import ModelError
 from vi_dist.model.decorators import functional, random_variable
+from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.layout import make_layout
+from vi_dist.vi.summed_out_check import check_summed_out
 from vi_dist.vi.trace import trace_joint
 
 Y = torch.tensor([-2.5, -1.0, 0.2, 1.8, 2.2, 3.0], dtype=torch.float64)
@@ -104,7 +109,7 @@ def density(build: Callable[[], Model]) -> Density:
     with model_context(torch.float64):
         model = build()
         made = Density(model, make_layout(model))
-        made.check_elements()
+        check_summed_out(made)
     return made
 
 
@@ -251,53 +256,147 @@ def test_elements_are_drawn_independently_of_each_other(dtype: torch.dtype) -> N
     assert correlations.abs().max() < 5.5 / math.sqrt(4000)
 
 
-def chained() -> Model:
-    theta = random_variable(lambda: Normal(torch.tensor(0.0), 1.0))
-    z = random_variable(lambda: Bernoulli(torch.full((20,), 0.3)))
-    y = random_variable(lambda: Normal(theta() + z().cumsum(0), 1.0))
-    return Model([theta(), z()], {y(): torch.zeros(20)})
+def rows_of(z: Callable[[], Distribution], y: Callable[..., Distribution], data: Tensor) -> Model:
+    """A mixture's mean for each class, the classes, and data that see both."""
+    mu = named("mu", lambda: Normal(torch.zeros(3), 3.0))
+    classes = named("z", z)
+    seen = named("y", lambda: y(mu(), classes()))
+    return Model([mu(), classes()], {seen(): data})
 
 
-def reversed_order() -> Model:
-    theta = random_variable(lambda: Normal(torch.tensor(0.0), 1.0))
-    z = random_variable(lambda: Bernoulli(torch.linspace(0.1, 0.9, 20)))
-    y = random_variable(lambda: Normal(theta() * z().flip(0), 1.0))
-    return Model([theta(), z()], {y(): torch.linspace(-1, 1, 20)})
+def named(name: str, function: Callable[[], Distribution]) -> Callable[[], RVIdentifier]:
+    function.__name__ = name
+    made: Callable[[], RVIdentifier] = random_variable(function)
+    return made
 
 
-def read_as_a_whole() -> Model:
-    theta = random_variable(lambda: Normal(torch.zeros(2), 1.0))
-    z = random_variable(lambda: Bernoulli(torch.full((20,), 0.3)))
-    y = random_variable(lambda: MultivariateNormal(theta() + z().mean(), torch.eye(2)))
-    return Model([theta(), z()], {y(): torch.zeros(2)})
+def flips() -> Distribution:
+    return Bernoulli(torch.full((20,), 0.3))
+
+
+def known_labels() -> Distribution:
+    """Fifteen of twenty rows of one class for sure."""
+    logits = torch.zeros(20, 3)
+    logits[5:, 1:] = -math.inf
+    return Categorical(logits=logits)
+
+
+def linked() -> Model:
+    """Two elements that must be the same, which only a mix that tells them apart can show."""
+    mu = named("mu", lambda: Normal(torch.tensor(0.0), 3.0))
+    z = named("z", flips)
+    y = named("y", lambda: Normal(mu() + 2 * z(), 1.0))
+    link = named("link", lambda: Normal(z()[5] - z()[1], 0.05))
+    return Model([mu(), z()], {y(): torch.zeros(20), link(): torch.tensor(0.0)})
+
+
+def total_among_many() -> Model:
+    """Sixty thousand rows beside which the total of the elements hardly counts."""
+    mu = named("mu", lambda: Normal(torch.tensor(0.0), 3.0))
+    z = named("z", flips)
+    many = named("many", lambda: Normal(mu(), 1.0).expand((60_000,)))
+    total = named("total", lambda: Normal(z().sum(), 1.5))
+    return Model([mu(), z()], {many(): torch.zeros(60_000), total(): torch.tensor(10.0)})
+
+
+NOT_ONE_BY_ONE: dict[str, Callable[[], Model]] = {
+    "a chain": lambda: rows_of(flips, lambda mu, z: Normal(mu[0] + z.cumsum(0), 1.0), torch.zeros(20)),
+    "a chain of classes": lambda: rows_of(
+        flips, lambda mu, z: Normal(mu[z.cumsum(0).long() % 2], 1.0), torch.zeros(20)
+    ),
+    "a chain with known labels": lambda: rows_of(
+        known_labels, lambda mu, z: Normal(mu[0] + z.cumsum(0), 1.0), torch.zeros(20)
+    ),
+    "another order": lambda: rows_of(
+        flips, lambda mu, z: Normal(mu[0] * z.flip(0), 1.0), torch.linspace(-1, 1, 20)
+    ),
+    "the last axis": lambda: rows_of(
+        flips, lambda mu, z: Normal(mu[z.long()].expand(5, 20), 1.0), torch.ones(5, 20)
+    ),
+    "as a whole": lambda: rows_of(
+        flips, lambda mu, z: MultivariateNormal(mu + z.mean(), torch.eye(3)), torch.zeros(3)
+    ),
+    "linked": linked,
+    "a total": total_among_many,
+}
+
+
+@pytest.mark.parametrize("build", NOT_ONE_BY_ONE.values(), ids=NOT_ONE_BY_ONE)
+def test_elements_that_do_not_act_one_by_one_are_refused(build: Callable[[], Model]) -> None:
+    with pytest.raises(ModelError, match=r"z have too many .* do not act one by one") as caught:
+        density(build)
+    assert "experiments/hmm_example" in str(caught.value)
+
+
+def positive_for_each() -> Model:
+    """A continuous latent for each element, whose support the element decides."""
+    z = named("z", flips)
+    theta = named("theta", lambda: Uniform(torch.zeros(20), 1 + z()))
+    y = named("y", lambda: Normal(theta(), 1.0))
+    return Model([theta(), z()], {y(): torch.ones(20)})
+
+
+ONE_BY_ONE: dict[str, Callable[[], Model]] = {
+    "known labels": lambda: rows_of(known_labels, lambda mu, z: Normal(mu[z], 1.0), torch.zeros(20)),
+    "five thousand rows": lambda: rows_of(
+        lambda: Categorical(torch.tensor([0.2, 0.3, 0.5]).expand(5000, 3)),
+        lambda mu, z: Normal(mu[z], 1.0),
+        torch.linspace(-3, 3, 5000),
+    ),
+    "independent": lambda: rows_of(
+        lambda: Independent(flips(), 1), lambda mu, z: Normal(mu[z.long()], 1.0), torch.zeros(20)
+    ),
+    "a support for each": positive_for_each,
+    "none": lambda: rows_of(
+        lambda: Bernoulli(torch.zeros(0)), lambda mu, z: Normal(mu[0] + z, 1.0), torch.zeros(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("build", ONE_BY_ONE.values(), ids=ONE_BY_ONE)
+def test_elements_that_act_one_by_one_are_taken(build: Callable[[], Model]) -> None:
+    made = density(build)
+    assert value(made, made.layout.start).isfinite()
 
 
 def counting() -> Model:
-    theta = random_variable(lambda: Normal(torch.tensor(0.0), 1.0))
-    n = random_variable(lambda: Poisson(3.0))
-    y = random_variable(lambda: Normal(theta() + n(), 1.0))
+    theta = named("theta", lambda: Normal(torch.tensor(0.0), 1.0))
+    n = named("n", lambda: Poisson(3.0))
+    y = named("y", lambda: Normal(theta() + n(), 1.0))
     return Model([theta(), n()], {y(): torch.tensor(0.0)})
 
 
 def two_shapes() -> Model:
-    theta = random_variable(lambda: Normal(torch.tensor(0.0), 1.0))
-    one = random_variable(lambda: Bernoulli(torch.full((20,), 0.3)))
-    two = random_variable(lambda: Bernoulli(torch.full((5,), 0.3)))
-    y = random_variable(lambda: Normal(theta() + one().sum() + two().sum(), 1.0))
+    theta = named("theta", lambda: Normal(torch.tensor(0.0), 1.0))
+    one, two = named("one", flips), named("two", lambda: Bernoulli(torch.full((5,), 0.3)))
+    y = named("y", lambda: Normal(theta() + one().sum() + two().sum(), 1.0))
     return Model([theta()], {y(): torch.tensor(0.0)})
+
+
+def thinned() -> Model:
+    theta = named("theta", lambda: Normal(torch.tensor(0.0), 1.0))
+    n = named("n", lambda: Binomial(3, torch.tensor(0.5)))
+    k = named("k", lambda: Binomial(n(), torch.tensor(0.5)))
+    y = named("y", lambda: Normal(theta() + k(), 1.0))
+    return Model([theta(), k()], {y(): torch.tensor(3.0)})
+
+
+def zero_inflated() -> Model:
+    rate = named("rate", lambda: LogNormal(0.0, 1.0))
+    on = named("on", lambda: Bernoulli(torch.full((3,), 0.5)))
+    y = named("y", lambda: Poisson(rate() * on()))
+    return Model([rate(), on()], {y(): torch.tensor([0.0, 2.0, 3.0])})
 
 
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (chained, "do not act one by one"),
-        (reversed_order, "do not act one by one"),
-        (read_as_a_whole, "do not act one by one"),
-        (counting, "a Poisson, cannot be listed"),
-        (two_shapes, "more than 256 combinations"),
+        (counting, "n, a Poisson, cannot be listed"),
+        (two_shapes, r"one \(2\^20 values\), two \(2\^5 values\) have more than 256 combinations"),
+        (thinned, "k takes other values"),
+        (zero_inflated, "some value of on makes the observations impossible"),
     ],
 )
 def test_what_cannot_be_summed_is_refused(build: Callable[[], Model], words: str) -> None:
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=words):
         density(build)
-    assert "experiments/hmm_example" in str(caught.value)

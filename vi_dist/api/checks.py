@@ -32,6 +32,7 @@ from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.layout import Layout
+from vi_dist.vi.summed_out_check import check_summed_out
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,8 @@ def _run_once(prepared: PreparedModel) -> None:
         check_model(prepared.model)
         if prepared.setup.initial_values is not None:
             coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values)
-        Density(prepared.model, prepared.layout).check_elements()
+        if prepared.dtype == torch.float64:
+            check_summed_out(Density(prepared.model, prepared.layout))
     prepared.log_density()
 
 

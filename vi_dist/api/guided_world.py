@@ -29,10 +29,9 @@ def guided_world(fit: Fit) -> VariationalWorld:
     prepared = fit.ready()
     model, layout = prepared.model, prepared.layout
     if layout.summed_out is not None:
-        names = ", ".join(map(str, layout.summed_out.nodes))
         raise ModelError(
-            f"{names}: discrete latents were summed out and have no guide, so there is no such world; sample() draws "
-            "them with the others",
+            f"{layout.summed_out.names}: discrete latents were summed out and have no guide, so there is no such "
+            "world; sample() draws them with the others",
             key="guide",
         )
     with model_context(prepared.dtype, prepared.device):

@@ -46,11 +46,10 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
     here = replace(setup, data=data)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
-        if whole.layout.summed_out is not None:
-            names = ", ".join(map(str, whole.layout.summed_out.nodes))
+        if (summed_out := whole.layout.summed_out) is not None:
             raise SpecError(
-                f"{names}: with discrete latents summed out, rows that are held out have no density of their own; "
-                "delete holdout, or sum them out of the model by hand",
+                f"{summed_out.names}: with discrete latents summed out, rows that are held out have no density of "
+                "their own; delete holdout, or sum them out of the model by hand",
                 key=_KEY,
             )
         rows = _several(_rows(whole))
@@ -79,13 +78,6 @@ def _holdout_of_shards(setup: Setup, fraction: float, seed: int) -> Holdout:
     here = replace(setup, data=cut)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
-        if whole.layout.summed_out is not None:
-            names = ", ".join(map(str, whole.layout.summed_out.nodes))
-            raise SpecError(
-                f"{names}: with discrete latents summed out, rows that are held out have no density of their own; "
-                "delete holdout, or sum them out of the model by hand",
-                key=_KEY,
-            )
         rows = _several(_rows(whole))
     if whole.layout.local:
         names = ", ".join(site.name for site in whole.layout.local)

@@ -74,7 +74,7 @@ class BatchDensity:
                 )
             prior = prior + node.log_prob.sum()
             if self.jacobian and variable in world.log_jacobians:
-                prior = prior + world.log_jacobians[variable]
+                prior = prior + world.log_jacobians[variable].sum()
         for variable in model.observations:
             rows = rows + world.get_variable(variable).log_prob.sum()
         return prior, rows

@@ -14,11 +14,9 @@ from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
 from vi_dist.model.world import World
+from vi_dist.vi.enumeration import base_of
 from vi_dist.vi.layout import Layout, Site
-from vi_dist.vi.summed_out import CURE, SummedOut
-
-# Mixed values of discrete latents at which a sum over elements is compared with the model itself.
-_MIXED = 3
+from vi_dist.vi.summed_out import SummedOut
 
 
 class FlatWorld(World):
@@ -52,7 +50,7 @@ class FlatWorld(World):
         coordinates = site.take(self._flat)
         value = transform(coordinates)
         if not _is_identity(transform):
-            self.log_jacobians[node] = transform.log_abs_det_jacobian(coordinates, value).sum()
+            self.log_jacobians[node] = transform.log_abs_det_jacobian(coordinates, value)
         return value
 
     def _site(self, node: RVIdentifier) -> Site | None:
@@ -84,10 +82,10 @@ class Density:
         """log density at flat `(D,)`: latents' coordinates, then the model's params. A scalar."""
         if self.layout.summed_out is None:
             total = flat.new_zeros(())
-            for log_prob in self._log_probs(self._run(flat, {})):
+            for log_prob in self.log_probs(self.run(flat, {})):
                 total = total + log_prob.sum()
             return total
-        each, rest = self._of_each_value(flat, self.layout.summed_out)
+        each, rest = self.of_each_value(flat, self.layout.summed_out)
         return torch.logsumexp(each, 0).sum() + rest[0]
 
     def constrain(self, flat: Tensor) -> dict[str, Tensor]:
@@ -99,35 +97,10 @@ class Density:
     def discrete(self, flat: Tensor) -> dict[RVIdentifier, Tensor]:
         """Values of the discrete latents, drawn from their distribution given all else at flat `(D,)`."""
         summed_out = self.layout.summed_out
-        return {} if summed_out is None else summed_out.pick(self._of_each_value(flat, summed_out)[0], flat)
+        return {} if summed_out is None else summed_out.pick(self.of_each_value(flat, summed_out)[0], flat)
 
-    def check_elements(self) -> None:
-        """Refuse discrete latents that are summed element by element, where elements do not act one by one.
-
-        Compared with the model's own log density at some mixed values, at two points. Raises `ModelError`.
-        """
-        summed_out = self.layout.summed_out
-        if summed_out is None or not summed_out.shape:
-            return
-        for shift in (0.0, 0.3):
-            flat = self.layout.start + shift
-            each, rest = self._of_each_value(flat, summed_out)
-            generator = torch.Generator().manual_seed(0)
-            for _ in range(_MIXED):
-                chosen = torch.randint(len(each), summed_out.shape, generator=generator).to(each.device)
-                mixed = summed_out.take(chosen)
-                plain = sum(log_prob.sum() for log_prob in self._log_probs(self._run(flat, mixed)))
-                summed = torch.gather(each, 0, chosen[None]).sum() + rest[0]
-                same = torch.allclose(summed, torch.as_tensor(plain), rtol=1e-3, atol=1e-3, equal_nan=True)
-                if not same or not torch.allclose(rest, rest[:1].expand_as(rest), rtol=1e-3, equal_nan=True):
-                    raise ModelError(
-                        f"the elements of {', '.join(map(str, summed_out.nodes))} have too many combinations of values "
-                        "to sum over all, and do not act one by one: a density must be a sum over the elements, in "
-                        f"their order, of what each alone says; {CURE}",
-                        key="queries",
-                    )
-
-    def _run(self, flat: Tensor, discrete: Mapping[RVIdentifier, Tensor]) -> FlatWorld:
+    def run(self, flat: Tensor, discrete: Mapping[RVIdentifier, Tensor]) -> FlatWorld:
+        """The model at flat `(D,)` and values of its discrete latents, everything instantiated that counts."""
         world = FlatWorld(self.model, self.layout, flat, discrete)
         with world:
             for variable in (
@@ -145,24 +118,29 @@ class Density:
         discrete = () if summed_out is None else summed_out.nodes
         return [*(site.variable for site in (*shared, *self.layout.local)), *discrete]
 
-    def _log_probs(self, world: FlatWorld) -> Iterator[Tensor]:
+    def log_probs(self, world: FlatWorld) -> Iterator[Tensor]:
         """The terms of the log density: of every variable, and of the maps to the model's space."""
-        counted = self._counted()
+        counted, summed_out = self._counted(), self.layout.summed_out
         for variable in (*counted, *self.model.observations):
-            yield world.get_variable(variable).log_prob
+            node = world.get_variable(variable)
+            if summed_out is not None and variable in summed_out.nodes:
+                # Of each element, where Independent would add them up.
+                yield base_of(node.distribution).log_prob(node.value)
+            else:
+                yield node.log_prob
         if self.jacobian:
             for variable in counted:
                 if variable in world.log_jacobians:
                     yield world.log_jacobians[variable]
 
-    def _of_each_value(self, flat: Tensor, summed_out: SummedOut) -> tuple[Tensor, Tensor]:
+    def of_each_value(self, flat: Tensor, summed_out: SummedOut) -> tuple[Tensor, Tensor]:
         """Log densities at each of K values of the discrete latents: of elements `(K, *shape)`, and the rest `(K,)`."""
         shape = summed_out.shape
 
         def one(*values: Tensor) -> tuple[Tensor, Tensor]:
             each, rest = flat.new_zeros(shape), flat.new_zeros(())
-            world = self._run(flat, dict(zip(summed_out.nodes, values, strict=True)))
-            for log_prob in self._log_probs(world):
+            world = self.run(flat, dict(zip(summed_out.nodes, values, strict=True)))
+            for log_prob in self.log_probs(world):
                 if log_prob.shape[: len(shape)] == shape:
                     each = each + log_prob.reshape(*shape, -1).sum(-1)
                 else:

@@ -43,14 +43,19 @@ def values_of(node: RVIdentifier, distribution: Distribution) -> list[Tensor]:
     ]
 
 
+def base_of(distribution: Distribution) -> Distribution:
+    """The distribution of each element."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
 def each_value(node: RVIdentifier, distribution: Distribution, cure: str) -> tuple[Tensor, Size]:
     """The values `(k, *event)` that each element of a distribution takes, and the elements' shape.
 
     Raises `ModelError` with the cure where they cannot be listed.
     """
-    base = distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
+    base = base_of(distribution)
     try:
         each = base.enumerate_support(expand=False)
     except NotImplementedError:

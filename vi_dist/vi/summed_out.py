@@ -36,6 +36,7 @@ class SummedOut:
     Attributes:
         nodes: the latents.
         values: of each, `(K, *shape)`; value k of one goes with value k of the others.
+        elements: the values of one element of each latent, `(k, *event)`.
         shape: of the elements that are summed one by one, `()` where all elements together take K values.
         one_by_one: the K values of all latents, each a tensor of its own. They are made here and not where they are
             used, which may be traced: so they are constants, which a model's Python may read.
@@ -43,6 +44,7 @@ class SummedOut:
 
     nodes: tuple[RVIdentifier, ...]
     values: tuple[Tensor, ...]
+    elements: tuple[Tensor, ...]
     shape: torch.Size
     one_by_one: tuple[tuple[Tensor, ...], ...] = field(init=False)
 
@@ -50,10 +52,14 @@ class SummedOut:
         rows = tuple(tuple(value.clone() for value in row) for row in zip(*self.values, strict=True))
         object.__setattr__(self, "one_by_one", rows)
 
+    @property
+    def names(self) -> str:
+        """The latents, for a message."""
+        return ", ".join(map(str, self.nodes))
+
     def __str__(self) -> str:
-        names = ", ".join(map(str, self.nodes))
         each = f" for each of {math.prod(self.shape)} elements" if self.shape else ""
-        return f"{names} ({len(self.one_by_one)} values{each})"
+        return f"{self.names} ({len(self.one_by_one)} values{each})"
 
     def pick(self, weights: Tensor, flat: Tensor) -> dict[RVIdentifier, Tensor]:
         """A value of every latent, element by element value k with probability softmax of weights `(K, *shape)`.
@@ -78,9 +84,10 @@ def sum_out(latents: Mapping[RVIdentifier, Variable]) -> SummedOut:
     listed = {node: each_value(node, latent.distribution, CURE) for node, latent in latents.items()}
     counts = {node: len(each) ** math.prod(batch) for node, (each, batch) in listed.items()}
     shapes = [batch for _, batch in listed.values()]
+    elements = tuple(each for each, _ in listed.values())
     if math.prod(counts.values()) <= MOST_COMBINATIONS:
         together = [_combinations(each, batch) for each, batch in listed.values()]
-        return SummedOut(tuple(listed), _products(together), torch.Size())
+        return SummedOut(tuple(listed), _products(together), elements, torch.Size())
     same = [each.reshape(len(each), *_ones(batch), *each.shape[1:]) for each, batch in listed.values()]
     if len(set(shapes)) > 1 or math.prod(map(len, same)) > MOST_COMBINATIONS:
         raise ModelError(
@@ -92,13 +99,15 @@ def sum_out(latents: Mapping[RVIdentifier, Variable]) -> SummedOut:
         value.expand(len(value), *shape, *value.shape[1 + len(shape) :])
         for value, shape in zip(_products(same), shapes, strict=True)
     ]
-    return SummedOut(tuple(listed), tuple(values), shapes[0])
+    return SummedOut(tuple(listed), tuple(values), elements, shapes[0])
 
 
 def _combinations(each: Tensor, batch: torch.Size) -> Tensor:
     """All values `(K, *batch, *event)` of elements that take `each` `(k, *event)`."""
-    chosen = torch.cartesian_prod(*[torch.arange(len(each))] * max(1, math.prod(batch)))
-    return each[chosen.reshape(-1)].reshape(-1, *batch, *each.shape[1:])
+    places = math.prod(batch)
+    chosen = list(itertools.product(range(len(each)), repeat=places))
+    numbers = torch.tensor(chosen, dtype=torch.int64, device=each.device).reshape(-1)
+    return each[numbers].reshape(len(each) ** places, *batch, *each.shape[1:])
 
 
 def _products(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
