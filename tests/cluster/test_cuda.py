@@ -81,8 +81,10 @@ def test_a_device_short_of_memory_halves_until_the_pack_fits(
     try:
         with caplog.at_level(logging.WARNING):
             chunk = worker.advance(PackTask(0, 64, members), None, 4)
+            evaluated = worker.evaluate(PackTask(0, 64, members), chunk.state)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert chunk.after.tolist() == [4] * 64
     assert np.isfinite(chunk.curves["train/loss"]).all()
+    assert all(np.isfinite(outcome.elbo) for outcome in evaluated.outcomes)
     assert "pack 0 of 64 columns does not fit into memory" in caplog.text

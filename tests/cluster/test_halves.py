@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from vi_dist.cluster.halves import halved, is_out_of_memory, joined
+from vi_dist.cluster.halves import halved, joined
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, PackTask
 from vi_dist.cluster.worker import PackWorker
 from vi_dist.sweep.configuration import Configuration
+from vi_dist.vi.out_of_memory import is_out_of_memory
 
 
 def test_what_says_that_memory_is_short() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    )
     assert not is_out_of_memory(RuntimeError("the model failed"))
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 50)
@@ -68,7 +73,12 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20), used + (600 << 20)))
 logging.basicConfig(stream=sys.stdout)
 chunk = worker.advance(PackTask(0, 64, members), None, 2)
-print(json.dumps({"after": chunk.after.tolist(), "finite": bool(np.isfinite(chunk.curves["train/loss"]).all())}))
+outcomes = worker.evaluate(PackTask(0, 64, members), chunk.state).outcomes
+print(json.dumps({
+    "after": chunk.after.tolist(),
+    "finite": bool(np.isfinite(chunk.curves["train/loss"]).all()),
+    "evaluated": sum(bool(np.isfinite(outcome.elbo)) for outcome in outcomes),
+}))
 """
 
 
@@ -81,5 +91,5 @@ def test_a_worker_short_of_memory_halves_until_the_pack_fits(toy: Any) -> None:
     assert ran.returncode == 0, ran.stderr[-2000:]
     *notes, last = ran.stdout.splitlines()
     found = json.loads(last)
-    assert found == {"after": [2] * 64, "finite": True}
+    assert found == {"after": [2] * 64, "finite": True, "evaluated": 64}
     assert any("pack 0 of 64 columns does not fit into memory" in note for note in notes)

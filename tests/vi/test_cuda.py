@@ -177,6 +177,11 @@ def test_a_step_that_cannot_be_recorded_says_so() -> None:
         return state + float(noise.sum()), noise.sum()
 
     state, noise = torch.zeros(2, device="cuda"), torch.ones(3, device="cuda")
+    stream = torch.cuda.current_stream()
     with pytest.raises(RuntimeError):
         Replay(waits, (state, noise), 1, 4)
+    assert torch.cuda.current_stream() == stream
     assert float((state + 1).sum()) == 2.0, "the device goes on working"
+    after, sums = Replay(lambda x, e: (x + e.sum(), e.sum()), (state, noise), 1, 4)(state, noise.expand(4, 3))
+    assert after.tolist() == [12.0, 12.0]
+    assert sums.tolist() == [3.0] * 4

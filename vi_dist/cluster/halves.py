@@ -6,17 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from vi_dist.cluster.task import CURVES, Chunk, PackTask
 from vi_dist.vi.state import PackState, gather
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory could not be had, on a GPU or a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def halved(task: PackTask, state: bytes | None) -> list[tuple[PackTask, bytes | None]]:

@@ -15,13 +15,13 @@ from vi_dist.cluster.task import PackTask, StepKind
 from vi_dist.sweep.plan import Program, program
 from vi_dist.vi.columns import padded
 from vi_dist.vi.compile import Decision, decide
-from vi_dist.vi.guides.family import Family
 from vi_dist.vi.initialisation import Places, start_of
 from vi_dist.vi.mode import Mode
 from vi_dist.vi.pack import PackProgram
 
-KEPT = 16
-"""How many programs a worker keeps: a few megabytes each, and seconds to trace again."""
+KEPT, KEPT_ON_CUDA = 16, 4
+"""How many programs a worker keeps: a few megabytes each, and seconds to trace again; a recorded one keeps the memory
+of its steps."""
 
 _Kinds = tuple[tuple[str, str, str], ...]
 _Key = tuple[Program, int, _Kinds]
@@ -60,7 +60,7 @@ class Programs:
             known.program.refill(known.program.start(), dict(enumerate(columns)))
             known.task = task
         self._known[key] = known
-        if len(self._known) > KEPT:
+        if len(self._known) > (KEPT_ON_CUDA if self._device.type == "cuda" else KEPT):
             self._known.pop(next(iter(self._known)))
         self.kind = known.kind
         return known.program
@@ -96,8 +96,9 @@ def make_program(
     whole model, of which `prepared` may be a shard's part; absent, its own.
     """
     first = task.configurations[0]
+    guide = family(first.guide, prepared.layout.noise)
     find_mode = find_mode or (lambda: prepared.mode)
-    guide = placed_family(task, prepared, dtype, device, find_mode)
+    guide = guide.placed(find_mode, torch.empty(0, dtype=dtype, device=device))
     places = Places(prepared.layout.loc, find_mode, lambda: prepared.initial_coordinates)
     return PackProgram(
         prepared.joint(guide.jacobian) if all_rows else prepared.training_joint(guide.jacobian),
@@ -114,18 +115,6 @@ def make_program(
         dtype=dtype,
         device=device,
     )
-
-
-def placed_family(
-    task: PackTask,
-    prepared: PreparedModel,
-    dtype: torch.dtype,
-    device: torch.device,
-    find_mode: Callable[[], Mode | None],
-) -> Family:
-    """The pack's guide family, around the model's mode if it is one of those, which is then kept on that device."""
-    guide = family(task.configurations[0].guide, prepared.layout.noise)
-    return guide.placed(find_mode, torch.empty(0, dtype=dtype, device=device))
 
 
 def _kinds(task: PackTask) -> _Kinds:

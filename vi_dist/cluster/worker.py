@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from vi_dist.cluster.columns import DTYPES
-from vi_dist.cluster.halves import halved, is_out_of_memory, joined
+from vi_dist.cluster.halves import halved, joined
 from vi_dist.cluster.judgement import Judge, fitted
 from vi_dist.cluster.memory import peak_bytes
 from vi_dist.cluster.prepared import PreparedModel
-from vi_dist.cluster.programs import Programs, placed_family
+from vi_dist.cluster.programs import Programs, make_program
 from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.task import CURVES, Array, Chunk, Evaluated, PackTask, Place, StepKind
@@ -23,6 +23,7 @@ from vi_dist.evaluation.evaluate import Evaluator
 from vi_dist.sweep.configuration import Choice
 from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.guides.family import Family
+from vi_dist.vi.out_of_memory import is_out_of_memory
 from vi_dist.vi.pack import PackProgram
 from vi_dist.vi.state import PackState
 
@@ -59,19 +60,30 @@ class PackWorker:
         A pack that memory cannot hold is stepped in halves: the same fits, up to the order of sums.
         """
         if (task.index, task.width) not in self._too_wide:
-            try:
-                return self._advance(task, state, steps)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or task.width == 1:
-                    raise
-                log.warning(
-                    "pack %d of %d columns does not fit into memory: it is stepped in halves",
-                    task.index,
-                    task.width,
-                )
+            chunk = self._advance_if_it_fits(task, state, steps)
+            if chunk is None:  # because of what other packs' programs hold, perhaps
+                chunk = self._advance_if_it_fits(task, state, steps, last_try=task.width == 1)
+            if chunk is not None:
+                return chunk
             self._too_wide.add((task.index, task.width))
-            self._programs = Programs(self.setup.compile, self.device)
+            words = "pack %d of %d columns does not fit into memory: it is stepped in halves"
+            log.warning(words, task.index, task.width)
         return joined(task, [self.advance(*part, steps) for part in halved(task, state)])
+
+    def _advance_if_it_fits(
+        self, task: PackTask, state: bytes | None, steps: int, last_try: bool = False
+    ) -> Chunk | None:
+        """The steps; None where memory is short, and then no program is kept."""
+        try:
+            return self._advance(task, state, steps)
+        except (MemoryError, RuntimeError) as error:
+            if last_try or not is_out_of_memory(error):
+                raise
+        # Not while the exception is there, whose frames hold on to the step's tensors.
+        self._programs = Programs(self.setup.compile, self.device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
     def _advance(self, task: PackTask, state: bytes | None, steps: int) -> Chunk:
         with threads(self.setup.cpus):
@@ -102,8 +114,8 @@ class PackWorker:
         """Settle and evaluate every configuration of a pack at `state`, on the noise common to all configurations."""
         with threads(self.setup.cpus):
             started = time.perf_counter()
-            program = self._program_for(task)
-            family = self._evaluated_family(task, program)
+            program = self._evaluated(task)
+            family = program.family
             judge = self._judge_for(task, family)
             began = time.perf_counter()
             now = PackState.from_bytes(state).at_average()
@@ -134,12 +146,18 @@ class PackWorker:
     def _program_for(self, task: PackTask) -> PackProgram:
         return self._programs.get(task, self.model(DTYPES[task.configurations[0].dtype], self.device))
 
-    def _evaluated_family(self, task: PackTask, program: PackProgram) -> Family:
-        """The program's family where it is evaluated, on the CPU."""
-        if self.device.type == "cpu":
-            return program.family
-        prepared = self.model(program.dtype, self.device)
-        return placed_family(task, prepared, program.dtype, torch.device("cpu"), lambda: prepared.mode)
+    def _evaluated(self, task: PackTask) -> PackProgram:
+        """The pack's program where it is evaluated, on the CPU: as it knows its guides, neither traced nor compiled."""
+        dtype = DTYPES[task.configurations[0].dtype]
+        trained = self.model(dtype, self.device)
+        return make_program(
+            task,
+            self.model(torch.float64),
+            dtype,
+            torch.device("cpu"),
+            all_rows=True,
+            find_mode=lambda: trained.mode,
+        )
 
     def _judge_for(self, task: PackTask, family: Family) -> Judge:
         key = (task.configurations[0].guide, task.samples or self.setup.samples)

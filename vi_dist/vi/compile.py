@@ -38,6 +38,11 @@ MAX_NODES = 6000
 # Numbers in a constant that shares an input with others.
 _SMALL = 4096
 
+# Where Inductor keeps what it compiles. It writes the variable itself at its first use, so what the user wants is what
+# it says now.
+_INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
+_OF_THE_USER = os.environ.get(_INDUCTOR)
+
 _aten = torch.ops.aten
 
 
@@ -174,21 +179,22 @@ def _just_in_time(
 
     directory.mkdir(parents=True, exist_ok=True)
     lock = directory / f"{program_key(graph, examples)}.lock"
-    with _locked(lock), _environment("TORCHINDUCTOR_CACHE_DIR", str(directory / "inductor")):
+    with _locked(lock), _inductor_in(directory / "inductor"):
         call(*examples[: len(examples) - len(constants)])
     return call
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """An environment variable set for a while; a user's own stays."""
-    before = os.environ.get(name)
-    os.environ.setdefault(name, value)
+def _inductor_in(directory: Path) -> Iterator[None]:
+    """Inductor's own cache in a directory; a user's own choice stays."""
+    before = os.environ.get(_INDUCTOR)
+    os.environ[_INDUCTOR] = _OF_THE_USER or str(directory)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
+        os.environ.pop(_INDUCTOR)
+        if before is not None:
+            os.environ[_INDUCTOR] = before
 
 
 class _Steps(torch.nn.Module):

@@ -23,6 +23,7 @@ from vi_dist.vi.initialisation import Start
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.noise import SHIFT, TRAINING, NoiseSpace, NormalSource
 from vi_dist.vi.optimizers import Optimizer
+from vi_dist.vi.out_of_memory import is_out_of_memory
 from vi_dist.vi.replay import Replay
 from vi_dist.vi.state import PARTS, PackState, Trajectory
 from vi_dist.vi.step import Step
@@ -260,9 +261,9 @@ class PackProgram:
         assert step is not None, "a flat program"
         try:
             self._steps, self._steps_at_once = Replay(step, self._example(), PARTS, at_once), at_once
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             log.warning(
                 "the step cannot be recorded as a CUDA graph, its kernels are launched one by one: %s", error
             )

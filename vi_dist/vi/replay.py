@@ -35,12 +35,21 @@ class Replay:
         self._inputs = [t.clone() for t in (*inputs[:carried], varying, *inputs[carried + 1 :])]
         # What was copied in last: tensors that stay the same between calls are copied once.
         self._given: list[Tensor | None] = [None] * len(self._inputs)
-        with torch.no_grad():
+        self._device = inputs[0].device
+        self._graph = torch.cuda.CUDAGraph()
+        before = torch.cuda.current_stream(self._device)
+        with torch.no_grad(), torch.cuda.device(self._device):
             self._warm_up(inputs)
-            self._graph = torch.cuda.CUDAGraph()
-            # Other threads of the process may use the device meanwhile.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._records = self._record()
+            try:
+                # A stream of this device: the default one belongs to the device that recorded first. Other threads of
+                # the process may use the device meanwhile.
+                with torch.cuda.graph(
+                    self._graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"
+                ):
+                    self._records = self._record()
+            finally:
+                # Where recording fails, torch leaves the thread on the recording's stream.
+                torch.cuda.set_stream(before)
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Carried tensors after K steps, and their records."""
@@ -49,7 +58,8 @@ class Replay:
             [self._inputs[place] for place in changed], [tensors[place] for place in changed]
         )
         self._given[self._carried + 1 :] = tensors[self._carried + 1 :]
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return tuple(t.clone() for t in (*self._inputs[: self._carried], *self._records))
 
     def _warm_up(self, inputs: Sequence[Tensor]) -> None:
