@@ -9,21 +9,24 @@ from typing import Any
 import pytest
 
 from vi_dist import SweepResult
+from vi_dist.report.sweep_directory import read_curves
 from vi_dist.tracking.ui import serve
+from vi_dist.tracking.views import CURVE, curve_limits
 
 pytestmark = pytest.mark.slow
 
 COMPARISON = """(() => {
   const curves = document.querySelectorAll('.scatterlayer .trace .lines path').length;
   const texts = [...document.querySelectorAll('svg text')].map(each => each.textContent);
-  return curves >= 12 && texts.includes('final/elbo') ? {curves, texts} : null;
+  const axis = document.querySelector('.js-plotly-plot')?.layout?.yaxis;
+  return curves >= 12 && texts.includes('final/elbo') ? {curves, texts, range: axis.range} : null;
 })()"""
 REPORT = """(() => {
   const figures = [...document.querySelectorAll('figure svg')];
   const style = getComputedStyle(document.body);
   return document.readyState === 'complete' ? {
     heading: document.querySelector('h1').innerText,
-    rows: document.querySelectorAll('tbody tr').length,
+    rows: document.querySelector('table').querySelectorAll('tbody tr').length,
     widths: figures.map(each => each.getBoundingClientRect().width),
     heights: figures.map(each => each.getBoundingClientRect().height),
     curve: getComputedStyle(figures[0].querySelector('path[style*="--series0"]')).stroke,
@@ -54,6 +57,9 @@ def test_the_comparison_opens_with_curves_and_named_axes(chromium: Any, result: 
     assert found, "the page shows no curves"
     assert found["curves"] >= 12
     assert {"guide.family", "divergence", "optim.log10_lr", "final/elbo"} <= set(found["texts"])
+    curves = read_curves(result.directory)
+    ends = curves[curves["metric"] == CURVE].groupby("configuration")["value"].last()
+    assert found["range"] == pytest.approx(curve_limits(ends)), "MLflow reads the range of a chart otherwise"
 
 
 @pytest.mark.parametrize("dark", [False, True])

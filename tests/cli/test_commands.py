@@ -181,6 +181,11 @@ def test_ctrl_c_keeps_what_is_finished_closes_the_runs_and_exits_with_130(
     assert data["interrupted"] is True
     assert [row["status"] for row in data["leaderboard"]] == ["finished", "interrupted"]
     assert data["leaderboard"][1]["reason"].startswith("Interrupted after ")
+    assert (
+        "interrupted: 1 ended and kept; not evaluated, so without ELBO, k-hat and guide: 1 under way"
+        in stderr
+    )
+    assert f"vi-dist resume {data['directory']}  takes the steps that are left" in stderr
     runs = MlflowClient(data["tracking_uri"]).search_runs([data["experiment_id"]])
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]
 

@@ -156,6 +156,7 @@ def test_stopping_keeps_what_was_fitted_and_closes_the_runs(command: Command, fo
     _wait(lambda: " left" in command("status", job_id).stdout)
     stopped = command("stop", job_id)
     assert (stopped.returncode, stopped.stdout) == (0, f"{job_id} is stopped\n"), stopped.stderr
+    assert "4 configurations: 4 interrupted" in stopped.stderr
     status = command("status", job_id).stdout
     assert "STOPPED" in status and "the sweep is over (exit code 130)" in status
     found = find_sweep(folder / "bucket")
@@ -166,6 +167,37 @@ def test_stopping_keeps_what_was_fitted_and_closes_the_runs(command: Command, fo
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == 5 and {run.info.status for run in runs} == {"KILLED"}
     assert command("stop", job_id).returncode == 2
+
+
+def test_a_stopped_sweep_is_resumed_by_its_last_words(command: Command, folder: Path, dashboard: str) -> None:
+    target = f"file://{folder}/bucket"
+    space = "space={guide: [mean_field], steps: [20, 40000]}"
+    arguments = ("--set", space, "--set", "pack_size=1", "--output-dir", target)
+    job_id = command("submit", str(folder / "sweep.yaml"), *arguments).stdout.strip()
+    _wait(lambda: "1/2 configurations" in command("status", job_id).stdout)
+    told = command("stop", job_id).stderr
+    assert (
+        "interrupted: 1 ended and kept; not evaluated, so without ELBO, k-hat and guide: 1 under way" in told
+    )
+    (line,) = (line for line in told.splitlines() if line.endswith("takes the steps that are left"))
+    place, words = line.removesuffix("takes the steps that are left").split(": ", 1)
+    assert place == f"on {socket.gethostname()}, as long as it lives"
+    resumed = subprocess.run(
+        [str(Path(sys.executable).parent / "ray"), *words.split()[1:]],
+        env={
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_API_SERVER_ADDRESS": dashboard,
+        },
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    frame = pd.read_parquet(find_sweep(folder / "bucket") / "leaderboard.parquet")
+    assert frame["status"].tolist() == ["finished"] * 2 and sorted(frame["steps"]) == [20, 40000]
 
 
 def test_a_wrong_token_and_an_unknown_job_are_told(command: Command) -> None:

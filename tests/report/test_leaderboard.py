@@ -19,6 +19,7 @@ from vi_dist.report.leaderboard import (
     records,
     shown,
     table_text,
+    unevaluated,
     with_extras,
 )
 
@@ -107,3 +108,22 @@ def test_the_table_shows_the_top_and_says_how_many_are_left() -> None:
     assert len(lines) == 4
     assert lines[-1] == "... and 7 more"
     assert lines[1].split()[:2] == ["1", "high"]
+
+
+def test_a_number_that_is_not_there_is_a_dash() -> None:
+    (_, line) = table_text(leaderboard([row("interrupted", "interrupted")])).splitlines()
+    assert line.split()[4] == "-"
+
+
+def test_an_interrupted_sweep_says_what_is_kept_and_what_has_no_numbers() -> None:
+    rows = [
+        row("a", elbo=-1.0),
+        row("b", "diverged"),
+        row("c", "interrupted"),
+        row("d", "interrupted") | {"steps": 0},
+    ]
+    (line,) = unevaluated(leaderboard(rows))
+    assert line.startswith("interrupted: 2 ended and kept; not evaluated, so without ELBO")
+    assert line.endswith(": 1 under way (curves kept), 1 not begun")
+    assert unevaluated(leaderboard(rows[:3]))[0].endswith(": 1 under way (curves kept)")
+    assert unevaluated(leaderboard(rows[:2])) == []

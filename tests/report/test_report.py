@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from vi_dist.report.marginals_figure import marginals_figure, most_different
 from vi_dist.report.page import page
 from vi_dist.report.pairs_figure import most_dependent, pairs_figure
 from vi_dist.report.palette import house_style, svg
+from vi_dist.report.tried_table import NOT_TRIED, tried
 from vi_dist.vi import saved_guide
 
 FIGURES = [curves_figure, hyperparameters_figure, khat_figure, marginals_figure, pairs_figure]
@@ -83,7 +85,35 @@ def test_the_page_holds_verdict_leaderboard_and_five_figures(html: str) -> None:
     assert html.count("<figure>") == html.count('role="img"') == len(FIGURES)
     for text in ("full_rank-kl_reverse-lr0.01-s0", "-10.000", "mu[0]", "amari(alpha=0.5)", "(2 seeds)"):
         assert text in html
-    assert html.count('<p class="reading">') == len(FIGURES) + 1
+    assert html.count('<p class="reading">') == len(FIGURES) + 2
+
+
+def test_the_page_says_which_guides_and_divergences_were_tried_together(
+    findings: Findings, html: str
+) -> None:
+    cells = tried(findings)
+    assert cells.loc["full_rank"].tolist() == ["-10.000 (3)", "-10.020 (2)"]
+    assert cells.loc["delta"].tolist() == ["1 finished", NOT_TRIED]
+    assert list(cells.columns) == ["kl_reverse", "amari(alpha=0.5)"]
+    assert html.count(f"<td>{NOT_TRIED}</td>") == 1
+    (left_out,) = re.findall(r"Not in this sweep: the guides ([^;]*); the divergences ([^.]*)\.", html)
+    guides, divergences = (names.split(", ") for names in left_out)
+    assert "mixture" in guides and not {"full_rank", "mean_field", "delta"} & set(guides)
+    assert "kl_forward" in divergences and not {"kl_reverse", "amari"} & set(divergences)
+
+
+def test_marginals_are_of_the_approximations_that_the_curves_show(swept: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "five"
+    shutil.copytree(swept, directory)
+    plan = json.loads((directory / "plan.json").read_text())
+    plan["configurations"]["key7"]["divergence"] = "kl_forward"
+    (directory / "plan.json").write_text(json.dumps(plan))
+    findings = Findings.read(directory)
+    shown = [
+        [text.get_text().split(" (2")[0] for text in draw(findings).legends[0].get_texts()]
+        for draw in (curves_figure, marginals_figure)
+    ]
+    assert shown[0] == shown[1] == [one.label for one in findings.contenders] and len(shown[0]) == 5
 
 
 def test_the_page_is_whole_and_needs_nothing_else(html: str) -> None:
@@ -207,7 +237,7 @@ def test_the_commands_write_files_and_say_where(swept: Path, tmp_path: Path) -> 
     ("arguments", "message"),
     [
         (["compare", "SWEPT", "1"], "at least two configurations"),
-        (["compare", "SWEPT", "1", "nobody"], "'nobody' is no configuration"),
+        (["compare", "SWEPT", "1", "99"], "'99' is no configuration of this sweep; give a rank (1 to 10)"),
         (["report", "nowhere"], "no such directory"),
         (["report", "SWEPT", "--output", "no/where.html"], "cannot be written: No such file"),
     ],

@@ -245,6 +245,30 @@ def test_saved_views_show_what_varied(mirror: Mirror, sweeps: Any) -> None:
     assert {run.data.tags["vi.configuration"] for run in found} == {"k0", "k1"}
 
 
+def lines(view: dict[str, Any]) -> list[dict[str, Any]]:
+    """A view's charts of curves."""
+    return [chart for chart in view["state"]["compareRunCharts"] if chart["type"] == "LINE"]
+
+
+def test_saved_views_keep_out_what_is_far_off_and_say_so(mirror: Mirror, sweeps: Any) -> None:
+    *records, end = sweeps.records(runs=3, points=2, experiment="demo")
+    mirror.apply(records)
+    client, experiment = mirror.store.client, mirror.state.experiment_id
+    for view in views(client, experiment):
+        assert {line["ignoreOutliers"] for line in lines(view)} == {True}, "no curve has an end yet"
+    ends = {"k0": -4.0, "k1": -5.0, "k2": -1e6}
+    mirror.apply([*(Metrics(key, [("train/elbo", 9, value, 1)]) for key, value in ends.items()), end])
+    found = {}
+    for view in views(client, experiment):
+        for line in lines(view):
+            assert line["range"] == {"yMin": -8.0, "yMax": pytest.approx(-3.6)}
+            assert line["ignoreOutliers"] is False
+        runs = client.search_runs([experiment], view["state"]["searchFilter"])
+        found[view["name"].partition(":")[0]] = {run.data.tags["vi.configuration"] for run in runs}
+    near = {"Sweep", "By guide family", "By divergence"}
+    assert found == {f"{name} without 1 far off": {"k0", "k1"} for name in near} | {"Whole sweep": set(ends)}
+
+
 class WithoutTags(MlflowClient):
     """A client of a store that has no room for views."""
 

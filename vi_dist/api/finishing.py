@@ -15,7 +15,7 @@ from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.sweep_files import SweepFiles
 from vi_dist.evaluation.verdict import Verdict
-from vi_dist.report.leaderboard import best, best_line, counts
+from vi_dist.report.leaderboard import best, best_line, counts, unevaluated
 from vi_dist.report.leaderboard import shown as shown_columns
 from vi_dist.report.rungs import lines
 from vi_dist.report.sweep_directory import FITS, REPORT, RUNGS, WINNER, Summary
@@ -110,7 +110,7 @@ def _verdict(result: SweepResult, frame: pd.DataFrame) -> Verdict | None:
 def _heading(result: SweepResult, frame: pd.DataFrame, verdict: Verdict | None) -> str:
     """How the sweep went and whether to trust its winner, in a few paragraphs."""
     text = f"{counts(frame)}. {best_line(frame)}."
-    told = lines(result.rungs(), frame)
+    told = [*unevaluated(frame), *lines(result.rungs(), frame)]
     if told:
         text += "\n\n" + ". ".join(line[0].upper() + line[1:] for line in told) + "."
     if verdict is None:

@@ -1,5 +1,7 @@
 """What a Ray job runs: ``python -m vi_dist.cli.job SPEC`` is the sweep, kept out of reach of Ray's way to stop a job.
 
+With the directory of a sweep in place of SPEC that sweep is resumed.
+
 Ray ends a job with SIGTERM and, three seconds later, SIGKILL, to the job's process and all its descendants: too soon
 to evaluate what was fitted and to close the runs in MLflow. So the sweep runs under a keeper that is nobody's child.
 When the job's process is killed the keeper asks the sweep to stop, as Ctrl-C does, and waits.
@@ -11,12 +13,16 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 
 OVER = "vi-dist: the sweep is over"
+STOPPING = "vi-dist: stopping; what has finished is kept and the runs are closed"
 PATIENCE = 300.0
 """Seconds in which a sweep that was asked to stop has closed its runs; then its tracking writer does that."""
+RESUME = "VI_DIST_RESUME"
+"""Variable that tells a sweep by which command it is resumed, in place of ``vi-dist resume``."""
 _SWEEP = "from vi_dist.cli.main import main; main()"
 
 
@@ -47,12 +53,13 @@ def keep(living: int, arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Nodes that share a disk unpack the job's folder anew, each for itself: its path lasts, the folder itself does not.
-    spec, *options = arguments
+    given, *options = arguments
+    what = "resume" if os.path.isdir(given) else "sweep"
     path = os.pathsep.join(part for part in (os.getcwd(), os.environ.get("PYTHONPATH")) if part)
     sweep = subprocess.Popen(
-        [sys.executable, "-P", "-c", _SWEEP, "sweep", os.path.abspath(spec), *options],
+        [sys.executable, "-P", "-c", _SWEEP, what, os.path.abspath(given), *options],
         cwd=os.path.expanduser("~"),
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, RESUME: resume_command()},
     )
     while sweep.poll() is None:
         if select.select([living], [], [], 0.2)[0]:
@@ -64,9 +71,17 @@ def keep(living: int, arguments: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def resume_command() -> str:
+    """What resumes a sweep of this job, followed by its directory, which only this node has."""
+    files = f"--working-dir {os.getcwd()} " if os.path.isdir("vi_dist") else ""  # else the image has vi_dist
+    return (
+        f"on {socket.gethostname()}, as long as it lives: ray job submit {files}-- python -m vi_dist.cli.job"
+    )
+
+
 def stop(sweep: subprocess.Popen[bytes]) -> int:
     """Ask a sweep to stop and wait for it, up to `PATIENCE`."""
-    print("vi-dist: stopping; what has finished is kept and the runs are closed", flush=True)
+    print(STOPPING, flush=True)
     sweep.send_signal(signal.SIGINT)
     try:
         return sweep.wait(PATIENCE)

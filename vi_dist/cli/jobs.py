@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import typer
 
 from vi_dist.cli.guard import FAILED, INTERRUPTED, say
+from vi_dist.cli.job import STOPPING
 from vi_dist.cli.progress import clock
 from vi_dist.errors import SpecError
 from vi_dist.sweep.overrides import parse_overrides
@@ -133,7 +134,7 @@ def _line(job: Job) -> str:
 
 
 def stop(job_id: str, address: str | None) -> None:
-    """Stop a sweep and say when its runs are closed."""
+    """Stop a sweep, wait until its runs are closed, and pass on its last words: what is kept, and how it is resumed."""
     from vi_dist.cluster.ray_jobs import RayJobs
 
     jobs = RayJobs(address)
@@ -141,4 +142,6 @@ def stop(job_id: str, address: str | None) -> None:
     if not jobs.stop(job_id):
         say(f"{job_id} is stopping still; vi-dist status {job_id} shows how far it is")
         raise typer.Exit(FAILED)
+    if told := jobs.logs(job_id).partition(STOPPING)[2].strip():
+        say(told)
     typer.echo(f"{job_id} is stopped")

@@ -26,7 +26,7 @@ _TABLES = {
 
 def leaderboard(directory: Path, top: int | None, as_json: bool) -> None:
     """Print a sweep's leaderboard."""
-    from vi_dist.report.leaderboard import best_line, counts, records, table_text
+    from vi_dist.report.leaderboard import best_line, counts, records, table_text, unevaluated
     from vi_dist.report.sweep_directory import find_sweep, read_leaderboard, read_summary
 
     found = find_sweep(directory)
@@ -38,6 +38,8 @@ def leaderboard(directory: Path, top: int | None, as_json: bool) -> None:
         return
     typer.echo(counts(frame))
     typer.echo(table_text(frame, top))
+    for line in unevaluated(frame):
+        say(line)
     if summary.verdict:
         say(f"verdict: {summary.verdict}")
     typer.echo(best_line(frame))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import typer
 
 from vi_dist.cli.guard import FAILED, INTERRUPTED, STARTED, say
+from vi_dist.cli.job import RESUME
 from vi_dist.sweep.overrides import parse_overrides
 from vi_dist.sweep.spec import SweepSpec, load_spec
 
@@ -75,7 +77,7 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
     _tell(result)
     _print(result, frame, as_json)
     if result.interrupted:
-        say(f"vi-dist resume {result.directory}  goes on")
+        say(f"{os.environ.get(RESUME, 'vi-dist resume')} {result.directory}  takes the steps that are left")
         raise typer.Exit(INTERRUPTED)
     if best(frame) is None:
         raise typer.Exit(FAILED)
@@ -83,6 +85,7 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
 
 def _tell(result: Any) -> None:
     """What is worth knowing beside the result, on stderr."""
+    from vi_dist.report.leaderboard import unevaluated
     from vi_dist.report.rungs import lines
     from vi_dist.report.sweep_directory import read_summary
 
@@ -94,7 +97,8 @@ def _tell(result: Any) -> None:
         f"results: {copied.rstrip('/')}/{result.directory.name}" if copied else f"results: {result.directory}"
     )
     summary = read_summary(result.directory)
-    for line in lines(result.rungs(), result.dataframe(), summary.column_steps):
+    frame = result.dataframe()
+    for line in (*unevaluated(frame), *lines(result.rungs(), frame, summary.column_steps)):
         say(line)
     if verdict := summary.verdict:
         say(f"verdict: {verdict}")

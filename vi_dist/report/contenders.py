@@ -141,9 +141,9 @@ def chosen(frame: pd.DataFrame, keys: Sequence[str]) -> tuple[Contender, ...]:
         rows = frame[same]
         if rows.empty:
             raise SpecError(
-                f"{wanted!r} is no configuration of this sweep; give keys, names or ranks of its leaderboard",
+                f"{wanted!r} is no configuration of this sweep; give a rank (1 to {len(frame)}) or a name, as vi-dist "
+                "leaderboard prints them, or a key",
                 key="KEY",
-                allowed=[str(key) for key in frame["key"].head(5)],
             )
         row = rows.iloc[0]
         found.append(Contender(str(row["name"]), str(row["key"]), (str(row["key"]),)))

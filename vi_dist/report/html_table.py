@@ -12,6 +12,7 @@ from vi_dist.report.leaderboard import shown
 from vi_dist.report.links import run_urls
 
 _TOP = 20
+_TEXTS = ("name", "status")
 _HEADINGS = {"elbo": "ELBO", "elbo_se": "± se", "iw_elbo": "gap", "khat": "k-hat"}
 
 
@@ -24,11 +25,16 @@ def leaderboard_table(findings: Findings) -> str:
         frame = frame[frame["key"].isin([one.key for one in findings.contenders])]
     urls = run_urls(findings.directory)
     rows = [_row(row, columns, urls.get(str(row["key"]))) for row in frame.to_dict("records")]
-    head = "".join(f"<th>{_HEADINGS.get(name, name)}</th>" for name in columns)
+    head = "".join(_heading(name) for name in columns)
     table = _table(head, rows[:_TOP])
     if len(rows) <= _TOP:
         return table
     return f"{table}<details><summary>{len(rows) - _TOP} more</summary>{_table(head, rows[_TOP:])}</details>"
+
+
+def _heading(name: str) -> str:
+    align = ' class="text"' if name in _TEXTS else ""
+    return f"<th{align}>{_HEADINGS.get(name, name)}</th>"
 
 
 def _row(row: dict[Any, Any], columns: Sequence[str], url: str | None) -> str:

@@ -97,6 +97,18 @@ def counts(frame: pd.DataFrame) -> str:
     return f"{len(frame)} {noun}: {', '.join(parts)}" if parts else f"no {noun}"
 
 
+def unevaluated(frame: pd.DataFrame) -> list[str]:
+    """Of an interrupted sweep, a line: what is kept, what has no numbers and why; nothing of any other."""
+    steps = frame.loc[frame["status"] == "interrupted", "steps"]
+    if steps.empty:
+        return []
+    begun = int((steps > 0).sum())
+    parts = [f"{begun} under way (curves kept)"] if begun else []
+    parts += [f"{len(steps) - begun} not begun"] if len(steps) > begun else []
+    left_out = "not evaluated, so without ELBO, k-hat and guide"
+    return [f"interrupted: {len(frame) - len(steps)} ended and kept; {left_out}: {', '.join(parts)}"]
+
+
 def table_text(frame: pd.DataFrame, top: int | None = None) -> str:
     """The first `top` rows as aligned text, a line each, the header above them.
 
@@ -143,7 +155,9 @@ def plain_number(value: Any) -> Any:
 def _cell(name: str, value: Any) -> str:
     if name == "seconds":
         return f"{value:.2f}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.3f}"
+    return str(value)
 
 
 def _line(names: Iterable[str], cells: Iterable[str], widths: Iterable[int]) -> str:

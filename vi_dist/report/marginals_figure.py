@@ -16,10 +16,8 @@ from vi_dist.report.findings import Findings
 from vi_dist.report.palette import colour, house_style
 from vi_dist.report.stored_draws import NO_DRAWS
 
-OVERLAID = 4
-"""How many approximations a panel can show."""
 _PANELS, _COLUMNS, _GRID = 12, 4, 128
-_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 3)), (0, (3, 1.5, 1, 1.5, 1, 1.5)))
 
 
 def marginals_figure(findings: Findings) -> Figure:
@@ -27,7 +25,7 @@ def marginals_figure(findings: Findings) -> Figure:
 
     Raises `LookupError` if there is nothing to draw from.
     """
-    tables = findings.draws(len(findings.contenders) if findings.picked else OVERLAID)
+    tables = findings.draws(len(findings.contenders))
     if not tables:
         raise LookupError(NO_DRAWS)
     elements = most_different(list(tables.values()), _PANELS)

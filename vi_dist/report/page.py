@@ -10,24 +10,30 @@ import yaml
 from matplotlib.figure import Figure
 
 from vi_dist.evaluation.verdict import DISTRUST, REWEIGHT, TRUSTWORTHY
+from vi_dist.report.contenders import CONTENDERS
 from vi_dist.report.curves_figure import curves_figure
 from vi_dist.report.findings import Findings
 from vi_dist.report.html_table import leaderboard_table
 from vi_dist.report.hyperparameters_figure import hyperparameters_figure
 from vi_dist.report.khat_figure import khat_figure
-from vi_dist.report.leaderboard import best, counts
+from vi_dist.report.leaderboard import best, counts, unevaluated
 from vi_dist.report.marginals_figure import marginals_figure
 from vi_dist.report.page_style import STYLE
 from vi_dist.report.pairs_figure import pairs_figure
 from vi_dist.report.palette import css, svg
 from vi_dist.report.rungs import lines
 from vi_dist.report.sweep_directory import read_rungs
+from vi_dist.report.tried_table import tried_table
 from vi_dist.tracking.environment import without_credentials
 
 _LEADERBOARD = (
     "Best first. Every configuration is evaluated on the same noise, so ELBOs compare whatever divergence they were "
     "trained on; two that differ by less than a few standard errors (± se) are equal. The gap is how far the "
     "importance-weighted bound lies above the ELBO, in nats: near zero for a guide that is near the posterior."
+)
+_TRIED = (
+    "The best of each guide with each divergence, by the sweep's objective, and in parentheses the number of "
+    "configurations."
 )
 _TONES = {TRUSTWORTHY: "good", REWEIGHT: "warn", DISTRUST: "bad"}
 
@@ -46,16 +52,15 @@ _SECTIONS = (
         "How they converged",
         "Evidence lower bound (ELBO) of the guide at each step; higher is better. A curve that still rises wants more "
         "steps; one that is flat may hide a guide that drifts, which the column converged knows. Coloured: the best "
-        "configuration of each guide and divergence, the mean over its seeds with a band of one standard deviation. "
-        "Grey: all others.",
+        f"configuration of each guide and divergence, of the best {CONTENDERS} where there are more, as the mean over "
+        "its seeds with a band of one standard deviation. Grey: all others.",
         curves_figure,
     ),
     _Section(
         "What mattered",
         "What the sweep is ranked by, of every configuration, against each hyperparameter; bars are medians, "
         "triangles lie below the axis. The percentage is the share of the variance of ranks that a hyperparameter "
-        "accounts for by itself, numbers cut into five groups, less what chance would (adjusted R squared); "
-        "combinations that were not tried are not known.",
+        "accounts for by itself, numbers cut into five groups, less what chance would (adjusted R squared).",
         hyperparameters_figure,
     ),
     _Section(
@@ -68,9 +73,9 @@ _SECTIONS = (
     ),
     _Section(
         "What they say about the posterior",
-        "Marginal densities of the best approximations, laid over one another. Where curves lie together the choice "
-        "does not matter; a narrower curve claims more certainty. Of many quantities those are shown on which the "
-        "approximations differ most.",
+        "Marginal densities of the same approximations as in colour above, laid over one another. Where curves lie "
+        "together the choice does not matter; a narrower curve claims more certainty. Of many quantities those are "
+        "shown on which the approximations differ most.",
         marginals_figure,
     ),
     _Section(
@@ -92,7 +97,10 @@ def page(findings: Findings) -> str:
         _verdict(findings),
         f'<h2>Leaderboard</h2><p class="reading">{_LEADERBOARD}</p>',
         leaderboard_table(findings),
-        _rungs(findings),
+        *(f'<p class="muted">{escape(line)}</p>' for line in _remarks(findings)),
+        ""
+        if findings.picked
+        else f'<h2>What was tried</h2><p class="reading">{_TRIED}</p>{tried_table(findings)}',
         *(_figure(findings, section) for section in _SECTIONS),
         _spec(findings),
     ]
@@ -145,10 +153,9 @@ def _verdict(findings: Findings) -> str:
     )
 
 
-def _rungs(findings: Findings) -> str:
-    """What stopping the weakest early saved, in a sweep that did so."""
-    told = lines(read_rungs(findings.directory), findings.frame)
-    return "".join(f'<p class="muted">{escape(line)}</p>' for line in told)
+def _remarks(findings: Findings) -> list[str]:
+    """What an interrupted sweep has no numbers of, and what stopping the weakest early saved."""
+    return [*unevaluated(findings.frame), *lines(read_rungs(findings.directory), findings.frame)]
 
 
 def _figure(findings: Findings, section: _Section) -> str:

@@ -24,7 +24,7 @@ pre { overflow-x: auto; font-size: .82rem; padding: .8rem; border: 1px solid var
 table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums }
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap }
 th { color: var(--muted); font-weight: 500 }
-.text, th:nth-child(2), th:nth-child(3) { text-align: left }
+.text { text-align: left }
 @media print {
   body { background: #fff; font-size: 10pt }
   main { max-width: none; padding: 0 }

@@ -32,7 +32,7 @@ from vi_dist.tracking.records import (
 )
 from vi_dist.tracking.state import State
 from vi_dist.tracking.store import KEY_TAG, ROLE_TAG, SWEEP_TAG, Batch, Store
-from vi_dist.tracking.views import DEFAULT_AXES, view_tags
+from vi_dist.tracking.views import CURVE, DEFAULT_AXES, view_tags
 
 _log = logging.getLogger(__name__)
 PARENT = "sweep"
@@ -189,7 +189,8 @@ class Mirror:
         parent = next((run for run in runs if run.info.run_id == self.state.parent_run_id), None)
         if parent is not None:
             axes = _varying(children) or DEFAULT_AXES
-            self._save_views(parent.info.run_name, record.timestamp_ms, axes)
+            ends = [run.data.metrics[CURVE] for run in children if CURVE in run.data.metrics]
+            self._save_views(parent.info.run_name, record.timestamp_ms, axes, ends)
         self._buffer(PARENT).tags["vi.dropped"] = str(self.state.dropped)
         self._close(PARENT, record.status, record.reason, record.timestamp_ms)
 
@@ -206,11 +207,12 @@ class Mirror:
         run_id = self._run_id(record.key)
         log_guide(self.store, self.state.experiment_id, run_id, self.state.sweep, record)
 
-    def _save_views(self, name: str, stamp_ms: int, axes: list[str]) -> None:
+    def _save_views(self, name: str, stamp_ms: int, axes: list[str], ends: Sequence[float] = ()) -> None:
         """Saved chart views rest on what MLflow does not document: try once, never fail."""
         state = self.state
         try:
-            for tag, value in view_tags(state.sweep, name, state.parent_run_id, axes, stamp_ms).items():
+            tags = view_tags(state.sweep, name, state.parent_run_id, axes, stamp_ms, ends)
+            for tag, value in tags.items():
                 self.store.client.set_experiment_tag(state.experiment_id, tag, value)
             state.views = True
         except (MlflowException, OSError, ValueError) as fault:
