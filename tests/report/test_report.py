@@ -219,6 +219,8 @@ def test_elements_are_picked_by_what_they_tell() -> None:
     assert most_different([first, second], 2) == ["b", "d"]
     tied = first.assign(d=first["a"] + 0.1 * first["b"])
     assert most_dependent(tied, 2) == ["a", "d"]
+    coins = tied.assign(x=(tied["a"] > 0).astype(float), y=(tied["a"] > 0.1).astype(float))
+    assert most_dependent(coins, 2) == ["a", "d"]  # what takes two values has no contours
 
 
 def test_the_commands_write_files_and_say_where(swept: Path, tmp_path: Path) -> None:

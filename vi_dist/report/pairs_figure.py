@@ -14,6 +14,8 @@ from vi_dist.report.palette import INK, colour, house_style
 from vi_dist.report.stored_draws import NO_DRAWS
 
 _ELEMENTS = 5
+_FEW = 20
+"""Values that a discrete element takes at most."""
 _HELD = [0.9, 0.5]
 """Shares of the draws inside the contours."""
 _SHADES = (0.0, 0.14, 0.4)
@@ -31,7 +33,7 @@ def pairs_figure(findings: Findings) -> Figure:
     (table,) = tables.values()
     elements = most_dependent(table, _ELEMENTS)
     if len(elements) < 2:
-        raise LookupError("pairs need two elements that vary")
+        raise LookupError("pairs need two elements that vary, and take more than a few values")
     data = {name: table[name].to_numpy(float)[None] for name in elements}
     with warnings.catch_warnings(), house_style():
         warnings.simplefilter("ignore")  # ArviZ's import tells of its own future
@@ -65,8 +67,8 @@ def pairs_figure(findings: Findings) -> Figure:
 
 
 def most_dependent(table: pd.DataFrame, count: int) -> list[str]:
-    """The elements with the strongest correlations, in the table's order."""
-    moving = table.loc[:, table.std() > 0]
+    """The elements with the strongest correlations, in the table's order, discrete ones (which have no contours) left out."""
+    moving = table.loc[:, table.nunique() > _FEW]
     matrix = moving.corr().abs().to_numpy(copy=True)
     np.fill_diagonal(matrix, 0.0)
     strongest = pd.Series(matrix.max(axis=0, initial=0.0), index=moving.columns)
