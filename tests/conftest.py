@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ os.environ.update(
     OPENBLAS_NUM_THREADS="1",
     MKL_CBWR="AUTO",  # as in every worker: the same bits wherever a row stands in a product
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_prestart_worker_first_driver="0",  # workers that no actor of ours could use
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="true",
     MPLBACKEND="agg",
@@ -88,6 +90,23 @@ def _same_start() -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32)
     logging.getLogger("vi_dist.vi.trace").setLevel(logging.NOTSET)  # the command line turns it down
+
+
+@pytest.fixture(scope="session")
+def with_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """``with_store(folder)``: the folder, with an empty MLflow store in it; to make a schema takes a second."""
+    from vi_dist.tracking.environment import default_tracking_uri
+    from vi_dist.tracking.opening import open_store
+
+    template = tmp_path_factory.mktemp("store")
+    open_store(default_tracking_uri(template))
+
+    def make(folder: Path) -> Path:
+        folder.mkdir(exist_ok=True)
+        shutil.copy(template / "mlflow.db", folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
