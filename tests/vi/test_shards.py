@@ -217,7 +217,9 @@ def test_compiled_shards_are_the_same_up_to_the_order_of_sums(
     expected, _ = plain.advance(plain.start(), 20)
     states, _ = compiled.advance(compiled.start(), 20)
     assert difference(compiled.shared(states), plain.shared(expected)) < 1e-9
-    assert len(list(tmp_path.glob("*.pt2"))) == 3, "the rows' half for the owner and for others, the rest for both"
+    assert len(list(tmp_path.glob("*.pt2"))) == 3, (
+        "the rows' half for the owner and for others, the rest for both"
+    )
 
 
 def test_what_the_reduction_carries_is_counted(column: Callable[..., Column]) -> None:
