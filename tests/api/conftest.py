@@ -55,7 +55,9 @@ def toy_build() -> Callable[..., Model]:
 
 
 @pytest.fixture(scope="session")
-def result(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+def result(
+    experiment: Experiment, tmp_path_factory: pytest.TempPathFactory, with_store: Callable[[Path], Path]
+) -> SweepResult:
     """Twelve configurations, of which the six with an absurd learning rate diverge."""
     return experiment.sweep(
         SPACE,
@@ -64,7 +66,7 @@ def result(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> 
         executor="inline",
         compile="never",
         evaluation={"samples": 256},
-        output_dir=tmp_path_factory.mktemp("out"),
+        output_dir=with_store(tmp_path_factory.mktemp("out")),
     )
 
 

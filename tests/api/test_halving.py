@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ SPACE = {"learning_rate": [0.001, 0.01, 0.03, 0.1, 0.2, 1e30], "seed": [0, 1]}
 
 
 @pytest.fixture(scope="module")
-def halved_result(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+def halved_result(
+    experiment: Experiment, tmp_path_factory: pytest.TempPathFactory, with_store: Callable[[Path], Path]
+) -> SweepResult:
     return experiment.sweep(
         SPACE,
         steps=90,
@@ -30,7 +33,7 @@ def halved_result(experiment: Experiment, tmp_path_factory: pytest.TempPathFacto
         pack_size=5,
         evaluation={"samples": 256},
         halving={"eta": 3, "min_steps": 25},
-        output_dir=tmp_path_factory.mktemp("halved"),
+        output_dir=with_store(tmp_path_factory.mktemp("halved")),
     )
 
 

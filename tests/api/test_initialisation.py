@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def test_a_fit_starts_there(
         assert fit.iw_elbo - fit.elbo < 0.05
 
 
-def test_a_sweep_compares_them(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_sweep_compares_them(
+    experiment: Experiment, tmp_path: Path, with_store: Callable[[Path], Path]
+) -> None:
     result = experiment.sweep(
         {"initialisation": ["prior_median", "values"]},
         initial_values={"mu": 60.0},
@@ -60,7 +63,7 @@ def test_a_sweep_compares_them(experiment: Experiment, tmp_path: Path) -> None:
         executor="inline",
         compile="never",
         evaluation={"samples": 64},
-        output_dir=tmp_path,
+        output_dir=with_store(tmp_path),
     )
     assert result.dataframe()["name"][0].endswith("-values")
     assert abs(float(result.best().params["loc"]) - 60) < 1

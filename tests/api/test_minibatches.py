@@ -48,7 +48,7 @@ def plan(build: Callable[..., Model] = build, **values: Any) -> Any:
     return plan_sweep(BuildSource(function=build), {"y": Y}, spec)
 
 
-def test_a_sweep_with_batches(tmp_path: Path) -> None:
+def test_a_sweep_with_batches(tmp_path: Path, with_store: Callable[[Path], Path]) -> None:
     result = Experiment(build, name="batches", data={"y": Y}).sweep(
         {**SPACE, "seed": [0, 1]},
         shards=2,
@@ -57,7 +57,7 @@ def test_a_sweep_with_batches(tmp_path: Path) -> None:
         schedule="cosine",
         executor="inline",
         compile="never",
-        output_dir=tmp_path,
+        output_dir=with_store(tmp_path),
     )
     for key in result.dataframe()["key"]:
         draws = result.get(key).sample(4000, seed=1)["mu"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -11,7 +13,9 @@ from vi_dist import Experiment, SweepResult
 
 
 @pytest.fixture(scope="module")
-def searched(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+def searched(
+    experiment: Experiment, tmp_path_factory: pytest.TempPathFactory, with_store: Callable[[Path], Path]
+) -> SweepResult:
     return experiment.sweep(
         {"learning_rate": {"low": 0.001, "high": 0.5, "log": True}},
         search="tpe",
@@ -23,7 +27,7 @@ def searched(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -
         compile="never",
         evaluation={"samples": 256},
         halving={"eta": 2, "min_steps": 10},
-        output_dir=tmp_path_factory.mktemp("searched"),
+        output_dir=with_store(tmp_path_factory.mktemp("searched")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +193,14 @@ def test_a_checkpoint_directory_that_cannot_be_written_is_refused(place: str, tm
         experiment.sweep(**PLAIN, shards=2, executor="inline", checkpoint_dir=directory)
 
 
-def test_sweeps_that_share_a_checkpoint_directory_do_not_meet(tmp_path: Path) -> None:
+def test_sweeps_that_share_a_checkpoint_directory_do_not_meet(
+    tmp_path: Path, with_store: Callable[[Path], Path]
+) -> None:
     given = {**PLAIN, "executor": "inline", "steps": 20, "evaluation": {"samples": 64}}
-    shared, names = tmp_path / "shared", []
+    shared, names, output = tmp_path / "shared", [], with_store(tmp_path / "out")
     for count in (3, 2):
         found = Experiment(levels, name="meet", data=DATA).sweep(
-            **given, shards=count, checkpoint_dir=str(shared), output_dir=str(tmp_path / "out")
+            **given, shards=count, checkpoint_dir=str(shared), output_dir=str(output)
         )
         names.append(found.directory.name)
         kept = sorted(path.name for path in (shared / names[-1]).rglob("*.parquet"))

@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -146,7 +146,7 @@ def build(data: dict[str, Tensor]) -> Model:
 
 
 @pytest.fixture(scope="session")
-def result(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+def result(tmp_path_factory: pytest.TempPathFactory, with_store: Callable[[Path], Path]) -> SweepResult:
     """Twelve configurations that differ in four hyperparameters."""
     return Experiment(build, name="toy", data={"y": [0.3, 1.7, 2.2, 0.9, 1.4, 2.8]}).sweep(
         {
@@ -159,5 +159,5 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
         executor="inline",
         compile="never",
         evaluation={"samples": 128},
-        output_dir=tmp_path_factory.mktemp("out"),
+        output_dir=with_store(tmp_path_factory.mktemp("out")),
     )

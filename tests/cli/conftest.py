@@ -112,6 +112,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def output(folder: Path, with_store: Callable[[Path], Path]) -> Path:
+    """Where sweeps go that say nothing of it, with a store in it."""
+    return with_store(folder / "vi-dist-out")
+
+
+@pytest.fixture
 def vi_dist() -> Callable[..., Result]:
     """The command line in this process."""
 

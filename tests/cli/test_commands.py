@@ -53,7 +53,7 @@ def test_a_sweep_prints_its_leaderboard_then_the_best_then_where_to_look(folder:
     assert vi_dist("sync", "out").exit_code == 0
 
 
-def test_json_is_one_object_and_nothing_else(folder: Path, vi_dist: VI) -> None:
+def test_json_is_one_object_and_nothing_else(output: Path, vi_dist: VI) -> None:
     overrides = ["space={guide: [delta, mean_field]}", "name=two"]
     done = vi_dist("sweep", "sweep.yaml", "--json", *[word for o in overrides for word in ("--set", o)])
     assert done.exit_code == 0, done.stderr
@@ -62,11 +62,11 @@ def test_json_is_one_object_and_nothing_else(folder: Path, vi_dist: VI) -> None:
     assert data["leaderboard"][1]["elbo"] is None, "NaN has no place in JSON"
     assert data["interrupted"] is False
     assert data["verdict"].endswith(".")
-    assert Path(data["output_dir"]) == folder / "vi-dist-out"
+    assert Path(data["output_dir"]) == output
     assert data["parent_run_id"]
 
 
-def test_where_nothing_finishes_the_exit_code_is_1(folder: Path, vi_dist: VI) -> None:
+def test_where_nothing_finishes_the_exit_code_is_1(output: Path, vi_dist: VI) -> None:
     done = vi_dist("sweep", "sweep.yaml", "--set", "space={learning_rate: [1.0e+30]}")
     assert done.exit_code == 1, done.stderr
     assert "1 configuration: 1 diverged" in done.stdout
@@ -119,7 +119,7 @@ def test_a_dry_run_of_a_search_that_learns_shows_its_first_generation(folder: Pa
     )
 
 
-def test_the_end_of_a_halved_sweep_says_what_was_saved(folder: Path, vi_dist: VI) -> None:
+def test_the_end_of_a_halved_sweep_says_what_was_saved(output: Path, vi_dist: VI) -> None:
     done = vi_dist("sweep", "sweep.yaml", *HALVED)
     assert done.exit_code == 0, done.stderr
     assert re.search(
@@ -152,7 +152,7 @@ def test_help_needs_nothing_heavy() -> None:
 
 
 @pytest.fixture
-def half_done(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def half_done(folder: Path, output: Path) -> Iterator[subprocess.Popen[str]]:
     """A sweep of two configurations of which one has finished and the other goes on and on."""
     arguments = ["sweep", "sweep.yaml", "--json"]
     for override in ("space={steps: [20, 10000000]}", "pack_size=1"):
@@ -207,7 +207,7 @@ def test_a_killed_sweep_keeps_what_had_finished_and_sync_closes_its_runs(
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_cluster_by_its_address(folder: Path, local_ray: str) -> None:
+def test_a_sweep_on_a_cluster_by_its_address(folder: Path, output: Path, local_ray: str) -> None:
     arguments = [
         "sweep",
         "sweep.yaml",

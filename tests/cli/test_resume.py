@@ -62,14 +62,16 @@ def told(directory: Path) -> dict[str, tuple[str, dict[str, list[tuple[int, floa
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_resumed_ends_as_the_undisturbed_one(folder: Path, vi_dist: VI) -> None:
+def test_a_killed_sweep_resumed_ends_as_the_undisturbed_one(
+    folder: Path, vi_dist: VI, with_store: Callable[[Path], Path]
+) -> None:
     killed = started(folder, after="1.answers")
     resumed = vi_dist("resume", "killed", "--json")
     assert resumed.exit_code == 0
     assert "tracking:" not in resumed.stderr
     client = MlflowClient(f"sqlite:///{killed.parent / 'mlflow.db'}")
     assert int(client.get_model_version_by_alias("toy", "champion").version) == 1
-    assert vi_dist(*ARGUMENTS, "--output-dir", "whole").exit_code == 0
+    assert vi_dist(*ARGUMENTS, "--output-dir", str(with_store(folder / "whole"))).exit_code == 0
     whole = find_sweep(folder / "whole")
 
     apart = ["seconds", "run_id"]
@@ -86,7 +88,10 @@ def test_a_killed_sweep_resumed_ends_as_the_undisturbed_one(folder: Path, vi_dis
 
 
 @pytest.mark.slow
-def test_what_is_not_the_same_sweep_any_more_does_not_go_on(folder: Path, vi_dist: VI) -> None:
+def test_what_is_not_the_same_sweep_any_more_does_not_go_on(
+    folder: Path, vi_dist: VI, with_store: Callable[[Path], Path]
+) -> None:
+    with_store(folder / "killed")
     killed = started(folder, after="0.answers")
     model = folder / "model.py"
     text = model.read_text()

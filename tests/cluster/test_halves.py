@@ -65,12 +65,12 @@ from vi_dist.cluster.task import PackTask
 from vi_dist.cluster.worker import PackWorker
 from vi_dist.sweep.space import resolve_one
 
-setup = Setup(BuildSource(path=sys.argv[1]), {"y": np.linspace(-1, 1, 20_000)}, 64, compile="never")
+setup = Setup(BuildSource(path=sys.argv[1]), {"y": np.linspace(-1, 1, 5_000)}, 64, compile="never")
 members = tuple(resolve_one({"steps": 2, "num_samples": 64, "seed": k}, catalogue()) for k in range(64))
 worker = PackWorker(setup)
 worker.advance(PackTask(1, 1, members[:1]), None, 1)  # what tracing needs is there before memory gets short
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20), used + (600 << 20)))
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20), used + (150 << 20)))
 logging.basicConfig(stream=sys.stdout)
 chunk = worker.advance(PackTask(0, 64, members), None, 2)
 outcomes = worker.evaluate(PackTask(0, 64, members), chunk.state).outcomes
@@ -83,7 +83,7 @@ print(json.dumps({
 
 
 def test_a_worker_short_of_memory_halves_until_the_pack_fits(toy: Any) -> None:
-    """In a process of its own, which is given 600 MB; the pack's intermediates take some gigabytes."""
+    """In a process of its own, which is given 150 MB; the pack's intermediates take a gigabyte."""
     path = f"{Path(toy.__file__)}:build"
     ran = subprocess.run(
         [sys.executable, "-c", STARVED, path], capture_output=True, text=True, timeout=300, check=False

@@ -86,12 +86,12 @@ def test_an_actor_killed_in_mid_sweep_changes_nothing(
 def test_rungs_stop_the_same_on_actors_that_die(
     local_ray: str, toy_setup: MakeSetup, configuration: Configure
 ) -> None:
-    members = [configuration(steps=900, seed=k, learning_rate=0.001 * 2**k) for k in range(8)]
-    members += [configuration(steps=900, seed=k, guide="full_rank") for k in range(4)]
+    members = [configuration(steps=270, seed=k, learning_rate=0.001 * 2**k) for k in range(8)]
+    members += [configuration(steps=270, seed=k, guide="full_rank") for k in range(4)]
 
     def swept(executor: Executor, **options: Any) -> tuple[list[Rung], dict[int, Outcome]]:
         ranked: list[Rung] = []
-        rungs = Rungs(members, plan(members, 3), Halving(3, 100), 256, ranked=ranked.append)
+        rungs = Rungs(members, plan(members, 3), Halving(3, 30), 256, ranked=ranked.append)
         driver = Driver(rungs.first, toy_setup(), executor, follow=rungs, **options)
         driver.run()
         found = [

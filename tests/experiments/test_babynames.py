@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -89,7 +90,9 @@ def test_the_reference_names_what_the_model_reports() -> None:
     assert list(reference) == names
 
 
-def test_the_sweep_of_the_file_runs_on_a_subset(records: Path, tmp_path: Path) -> None:
+def test_the_sweep_of_the_file_runs_on_a_subset(
+    records: Path, tmp_path: Path, with_store: Callable[[Path], Path]
+) -> None:
     prepare = _module("prepare")
     path = tmp_path / "subset.parquet"
     prepare.prepared(prepare.read(records)).to_parquet(path, row_group_size=64)
@@ -101,7 +104,7 @@ def test_the_sweep_of_the_file_runs_on_a_subset(records: Path, tmp_path: Path) -
         "executor": "inline",
         "compile": "never",
         "space.guide": ["mean_field"],
-        "output_dir": str(tmp_path / "out"),
+        "output_dir": str(with_store(tmp_path / "out")),
     }
     fit = Experiment.from_spec(FOLDER / "sweep.yaml", changes).sweep().best()
     assert fit.status == "finished"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from vi_dist.vi.compile import compile_graph, compile_steps, decide, lift_constants, program_key
+from vi_dist.vi.compile import compile_steps, decide, lift_constants, program_key
 from vi_dist.vi.graph import finish_gathered, trace
 
 
@@ -48,24 +49,11 @@ def test_what_is_gathered_from_is_computed_before() -> None:
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.slow
-def test_a_second_compilation_of_the_same_program_is_a_look_into_the_cache(tmp_path: Path) -> None:
-    graph, x = _graph(torch.ones(3, 4, dtype=torch.float64))
-    first = compile_graph(graph, (x,), tmp_path)
-    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt2")}
-    other, _ = _graph(torch.full((3, 4), 2.0, dtype=torch.float64))
-    second = compile_graph(other, (x,), tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt2")} == made
-    assert len(made) == 1
-    torch.testing.assert_close(first(x), graph(x))
-    torch.testing.assert_close(second(x), other(x))
-
-
-@pytest.mark.slow
-def test_steps_taken_in_one_call_are_the_steps_taken_one_by_one(tmp_path: Path) -> None:
+def _stepping(end: float) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """A step on data that reach from 0 to `end`."""
     # Data and their transpose are one memory under two names, which a loop does not take.
-    data, shift = torch.linspace(0, 1, 4400, dtype=torch.float64).reshape(1100, 4), torch.arange(4.0)
-    places = torch.tensor([3, 0, 0, 2, 1, 3])
+    data = torch.linspace(0, end, 4400, dtype=torch.float64).reshape(1100, 4)
+    shift, places = torch.arange(4.0) * end, torch.tensor([3, 0, 0, 2, 1, 3])
 
     def step(
         state: torch.Tensor, noise: torch.Tensor, rate: torch.Tensor
@@ -74,14 +62,27 @@ def test_steps_taken_in_one_call_are_the_steps_taken_one_by_one(tmp_path: Path) 
         moved = state - rate * (data.t() @ (data @ (state + noise)).tanh() - shift * gathered) / 1100
         return moved, moved.norm()
 
-    state, noise = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
-    rate = torch.tensor(0.1, dtype=torch.float64)
-    graph = trace(step, state, noise[0], rate)
-    last, records = compile_steps(graph, (state, noise[0], rate), 1, 6, tmp_path)(state, noise, rate)
-    for one, record in zip(noise, records, strict=True):
-        state, expected = step(state, one, rate)
-        torch.testing.assert_close(record, expected)
-    torch.testing.assert_close(last, state)
+    return step
+
+
+@pytest.mark.slow
+def test_steps_taken_in_one_call_are_the_steps_taken_one_by_one_and_other_data_compile_nothing(
+    tmp_path: Path,
+) -> None:
+    """The second time, with other data, the same program comes out of the cache."""
+    noise, rate = torch.randn(6, 4, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
+    made = []
+    for end in (1.0, 2.0):
+        step, state = _stepping(end), torch.ones(4, dtype=torch.float64)
+        graph = trace(step, state, noise[0], rate)
+        last, records = compile_steps(graph, (state, noise[0], rate), 1, 6, tmp_path)(state, noise, rate)
+        for one, record in zip(noise, records, strict=True):
+            state, expected = step(state, one, rate)
+            torch.testing.assert_close(record, expected)
+        torch.testing.assert_close(last, state)
+        made.append({path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt2")})
+    assert len(made[0]) == 1
+    assert made[0] == made[1]
 
 
 def test_the_decision_weighs_the_steps_ahead_against_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
