@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,6 +179,38 @@ def test_an_exception_in_an_actor_is_a_reason(
 
 def test_what_is_missing_is_named(local_ray: str) -> None:
     assert RayExecutor(gpus=1.0).missing() == "a worker needs 1 GPU and the cluster has 0"
+
+
+_ENVIRONMENT = """
+import sys
+from pathlib import Path
+
+from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.ray_executor import RayExecutor
+from vi_dist.cluster.setup import Setup
+
+executor = RayExecutor(max_actors=1, cpus=1)
+executor.open(Setup(BuildSource(path=sys.argv[1])), 1)
+call = executor.submit(0, "place")
+executor.wait([call], 120.0)
+print(Path(f"/proc/{executor.result(call).pid}/environ").read_text())
+executor.close()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads a process's environment")
+def test_actors_of_our_own_ray_have_their_environment_from_the_start(tmp_path: Path) -> None:
+    """Not only from Ray's first task on: libraries read it when they are imported."""
+    model = tmp_path / "model.py"
+    model.write_text("from vi_dist import Model\n\n\ndef build():\n    return Model([], {})\n")
+    done = subprocess.run(
+        [sys.executable, "-c", _ENVIRONMENT, f"{model}:build"],
+        env={**os.environ, "OMP_NUM_THREADS": "7", "MKL_CBWR": "COMPATIBLE"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"OMP_NUM_THREADS=1", "MKL_CBWR=AUTO"} <= set(done.stdout.split("\0"))
 
 
 def test_nobody_at_the_address_is_told_at_once() -> None:

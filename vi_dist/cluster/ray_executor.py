@@ -7,7 +7,8 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -72,7 +73,7 @@ class RayExecutor(Executor):
         if self.address:
             _knock(self.address)
         elif not ray.is_initialized() and self._session is None and self._existing() is None:
-            self._session = _LocalRay()
+            self._session = _LocalRay(self._environment)
 
     def open(self, setup: Setup, packs: int) -> int:
         self._connect()
@@ -153,8 +154,14 @@ class RayExecutor(Executor):
             counts.append(there.get("GPU", 0) / self.gpus)
         return max(1, math.floor(min(counts) + 1e-9))
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        """What an actor's process must have in its environment before it imports anything."""
+        return {"OMP_NUM_THREADS": str(max(1, int(self.cpus))), "MKL_CBWR": "AUTO"}
+
     def _spawn(self) -> Any:
-        threads = str(max(1, int(self.cpus)))
+        # Our own Ray has it for all of its processes: actors then take those that Ray starts beforehand.
+        environment = {} if self._session is not None else {"env_vars": self._environment}
         return (
             ray.remote(PackActor)
             .options(
@@ -162,7 +169,7 @@ class RayExecutor(Executor):
                 num_gpus=self.gpus or 0,
                 max_restarts=0,
                 max_task_retries=0,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_CBWR": "AUTO"}},
+                runtime_env=environment,
             )
             .remote(self._setup)
         )
@@ -183,13 +190,32 @@ def _knock(address: str) -> None:
         ) from error
 
 
+@contextmanager
+def _exported(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that start meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 class _LocalRay:
     """A Ray of our own, started and ended by one thread.
 
     The kernel ends Ray's processes when the thread that started them does, so the thread lives as long as Ray.
+
+    Args:
+        environment: what its processes have in their environment beside ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._ready, self._over = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="local-ray", daemon=True)
@@ -212,10 +238,11 @@ class _LocalRay:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
-            # "local", or Ray would take any cluster that it finds on this machine for ours.
-            ray.init(
-                address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-            )
+            with _exported(self._environment):
+                # "local", or Ray would take any cluster that it finds on this machine for ours.
+                ray.init(
+                    address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
         except BaseException as error:
             self._fault = error
         self._ready.set()

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vi_dist.tracking.environment import database, schema_lock
 from vi_dist.tracking.patience import Patience
 from vi_dist.tracking.store import Store
+from vi_dist.tracking.template import copy_template, keep_template
 
 
 def open_store(
@@ -21,7 +22,7 @@ def open_store(
     trouble: Callable[[str], None] = lambda message: None,
     beat: Callable[[], None] = lambda: None,
 ) -> Store:
-    """The store behind an absolute URI, its schema made if need be (2 to 3 s).
+    """The store behind an absolute URI, its schema copied or, for the first time (2 to 3 s), made if need be.
 
     Args:
         tracking_uri: sqlite, http, or whatever else MLflow knows.
@@ -52,12 +53,22 @@ def _open(tracking_uri: str) -> MlflowClient:
     lock = schema_lock(file)
     lock.wait()
     try:
-        _check(file)
-        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+        return _opened(tracking_uri, file)
     except SQLAlchemyError as fault:
         raise OSError(f"{file}: {fault}") from fault
     finally:
         lock.release()
+
+
+def _opened(tracking_uri: str, file: Path) -> MlflowClient:
+    """A client on a sqlite file that nobody else opens meanwhile."""
+    new = not file.exists()
+    copied = copy_template(file)
+    _check(file)
+    client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    if new and not copied:
+        keep_template(file)
+    return client
 
 
 def _check(file: Path) -> None:

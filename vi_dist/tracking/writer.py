@@ -11,15 +11,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vi_dist.tracking.environment import child_environment
 from vi_dist.tracking.lock import FileLock
 from vi_dist.tracking.records import Record, SweepEnded, decode, encode
 from vi_dist.tracking.spool import RECORDS, Spool, SpoolReader
 from vi_dist.tracking.state import State
+
+if TYPE_CHECKING:
+    from vi_dist.tracking.store import Store
 
 TRACKER = "tracker.json"
 DRIVER_LOCK = "driver.lock"
@@ -55,11 +59,18 @@ class Writer:
         Raises:
             GaveUp: the store is away and the driver is gone; the spool keeps what is left.
         """
-        from vi_dist.tracking.mirror import Mirror
         from vi_dist.tracking.opening import open_store
+        from vi_dist.tracking.quick_commits import quick_commits
 
         uri = json.loads((self.directory / TRACKER).read_text())["tracking_uri"]
         store = open_store(uri, self.alone, self._trouble, self._beat)
+        with quick_commits(uri) as durable:
+            self._carry(store, durable)
+
+    def _carry(self, store: Store, durable: Callable[[], None]) -> None:
+        """Carry records to the store; `durable` returns once all that it took is on the disk."""
+        from vi_dist.tracking.mirror import Mirror
+
         state = State.load(self.directory)
         mirror = Mirror(store, state)
         reader = SpoolReader(self.directory / RECORDS, state.offset)
@@ -68,6 +79,7 @@ class Writer:
             began = time.monotonic()
             if lines := reader.read():
                 mirror.apply(_decoded(lines, state))
+                durable()
                 state.offset = reader.offset
                 self._acknowledge(state)
                 seen_the_end = state.ended

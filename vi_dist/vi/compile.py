@@ -24,6 +24,7 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.fx import GraphModule, Node
 
+from vi_dist.cache import cache_root
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.graph import finish_gathered
 
@@ -107,10 +108,7 @@ def has_compiler() -> bool:
 
 def default_cache() -> Path:
     """Where compiled programs are kept unless told otherwise: `VI_DIST_CACHE`, else the user's cache directory."""
-    home = os.environ.get("VI_DIST_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vi_dist"
-    )
-    return Path(home) / "programs"
+    return cache_root() / "programs"
 
 
 def compile_steps(
