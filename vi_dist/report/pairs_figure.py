@@ -67,7 +67,7 @@ def pairs_figure(findings: Findings) -> Figure:
 
 
 def most_dependent(table: pd.DataFrame, count: int) -> list[str]:
-    """The elements with the strongest correlations, in the table's order, discrete ones (which have no contours) left out."""
+    """The elements that correlate most strongly, in the table's order; discrete ones have no contours."""
     moving = table.loc[:, table.nunique() > _FEW]
     matrix = moving.corr().abs().to_numpy(copy=True)
     np.fill_diagonal(matrix, 0.0)
