@@ -25,7 +25,7 @@ from vi_dist.vi.shards import ShardGroup
 from vi_dist.vi.trace import trace_joint
 
 F64 = torch.float64
-ROWS, STEPS = 37, 200
+ROWS, STEPS = 37, 100
 # Shards as (first row, one past the last): one, two, three uneven ones, four with an empty one.
 CUTS = {
     1: [(0, 37)],
@@ -104,7 +104,7 @@ def every_kind(column: Callable[..., Column]) -> list[Column]:
         (divergences.kl_reverse, estimators.stl, {}),
         (divergences.kl_forward, estimators.reparam, {"clip": 5.0}),
         (divergences.pearson_chi2, estimators.reparam, {"learning_rate": 0.003}),
-        (divergences.amari(0.5), estimators.reparam, {"schedule": ("cosine", {}), "steps": 150}),
+        (divergences.amari(0.5), estimators.reparam, {"schedule": ("cosine", {}), "steps": 75}),
         (divergences.jensen_shannon, estimators.reparam, {}),
         (divergences.kl_reverse, estimators.score, {"learning_rate": 0.003}),
         (divergences.kl_reverse, estimators.dreg, {}),
