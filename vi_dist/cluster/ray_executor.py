@@ -7,8 +7,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -17,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
 from vi_dist.cluster.setup import Setup
 from vi_dist.errors import SpecError
+from vi_dist.vi.context import exported
 
 log = logging.getLogger(__name__)
 
@@ -190,21 +190,6 @@ def _knock(address: str) -> None:
         ) from error
 
 
-@contextmanager
-def _exported(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes that start meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 class _LocalRay:
     """A Ray of our own, started and ended by one thread.
 
@@ -238,7 +223,7 @@ class _LocalRay:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
-            with _exported(self._environment):
+            with exported(self._environment):
                 # "local", or Ray would take any cluster that it finds on this machine for ours.
                 ray.init(
                     address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
 
 from vi_dist.errors import ModelError
+from vi_dist.model.support import base_of
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density, FlatWorld
 from vi_dist.vi.graph import trace
@@ -43,7 +43,7 @@ def row_log_densities(density: Density, flat: Tensor) -> Tensor:
     for variable in density.model.observations:
         node = world.get_variable(variable)
         rows = node.value.shape[0]
-        each = _base(node.distribution).log_prob(node.value)
+        each = base_of(node.distribution).log_prob(node.value)
         if not each.dim() or each.shape[0] != rows:
             raise ModelError(
                 f"the density of {variable} is not one for each of its {rows} rows "
@@ -55,13 +55,6 @@ def row_log_densities(density: Density, flat: Tensor) -> Tensor:
         total = summed if total is None else total + summed
     assert total is not None
     return total
-
-
-def _base(distribution: Distribution) -> Distribution:
-    """Without the axes that were merely declared to belong together."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution
 
 
 def summed(each: Sequence[Tensor], reduce: Reduce = total) -> Elpd:

@@ -11,6 +11,7 @@ from torch.distributions.constraints import Constraint
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.support import support_of
 from vi_dist.model.world import World
 
 
@@ -74,15 +75,6 @@ def check_shape(node: RVIdentifier, shape: Size, distribution: Distribution, rol
             f"{list(distribution.batch_shape)} and event shape {list(event)}; reshape the value or the parameters",
             key="observations",
         )
-
-
-def support_of(distribution: Distribution) -> Constraint | None:
-    """A distribution's support, or None where it states none."""
-    try:
-        support: Constraint | None = distribution.support
-    except NotImplementedError:
-        return None
-    return support
 
 
 def _check_finite(node: RVIdentifier, value: Tensor) -> None:

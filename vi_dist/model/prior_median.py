@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, biject_to
+from torch.distributions import Distribution, biject_to
 
 from vi_dist.model.seeding import fixed_seed
+from vi_dist.model.support import base_of, is_discrete
 
 _DRAWS = 255  # odd, so that the median is one of them
 
@@ -31,9 +32,8 @@ def prior_median(distribution: Distribution) -> Tensor:
 
 
 def _from_quantile(distribution: Distribution) -> Tensor | None:
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    if distribution.event_shape or _is_discrete(distribution):
+    distribution = base_of(distribution)
+    if distribution.event_shape or is_discrete(distribution):
         return None
     like = _parameter(distribution)
     half = torch.tensor(0.5, dtype=like.dtype, device=like.device) if like is not None else torch.tensor(0.5)
@@ -54,7 +54,7 @@ def _parameter(distribution: Distribution) -> Tensor | None:
 
 
 def _from_draws(distribution: Distribution, draws: Tensor) -> Tensor:
-    if _is_discrete(distribution):
+    if is_discrete(distribution):
         scalar = not distribution.event_shape and draws.dtype != torch.bool
         return draws.median(0).values if scalar else draws[0]
     try:
@@ -65,11 +65,3 @@ def _from_draws(distribution: Distribution, draws: Tensor) -> Tensor:
     # A draw on the boundary of the support has infinite coordinates: start inside instead.
     start: Tensor = transform(torch.where(middle.isfinite(), middle, torch.zeros_like(middle)))
     return start
-
-
-def _is_discrete(distribution: Distribution) -> bool:
-    try:
-        support = distribution.support
-    except NotImplementedError:
-        return False
-    return bool(support is not None and support.is_discrete)

@@ -8,7 +8,7 @@ from torch.distributions.transforms import IndependentTransform, Transform, iden
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
-from vi_dist.model.observed import support_of
+from vi_dist.model.support import support_of
 
 
 def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:

@@ -26,6 +26,7 @@ from torch.fx import GraphModule, Node
 
 from vi_dist.cache import cache_root
 from vi_dist.model.validation import unvalidated
+from vi_dist.vi.context import exported
 from vi_dist.vi.graph import finish_gathered
 
 log = logging.getLogger(__name__)
@@ -177,22 +178,9 @@ def _just_in_time(
 
     directory.mkdir(parents=True, exist_ok=True)
     lock = directory / f"{program_key(graph, examples)}.lock"
-    with _locked(lock), _inductor_in(directory / "inductor"):
+    with _locked(lock), exported({_INDUCTOR: _OF_THE_USER or str(directory / "inductor")}):
         call(*examples[: len(examples) - len(constants)])
     return call
-
-
-@contextlib.contextmanager
-def _inductor_in(directory: Path) -> Iterator[None]:
-    """Inductor's own cache in a directory; a user's own choice stays."""
-    before = os.environ.get(_INDUCTOR)
-    os.environ[_INDUCTOR] = _OF_THE_USER or str(directory)
-    try:
-        yield
-    finally:
-        os.environ.pop(_INDUCTOR)
-        if before is not None:
-            os.environ[_INDUCTOR] = before
 
 
 class _Steps(torch.nn.Module):
@@ -249,9 +237,9 @@ def lift_constants(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
 
 def _lifted(graph: GraphModule, copied: torch.fx.Graph) -> tuple[dict[str, Node], list[Tensor]]:
     """Where the copied graph finds each constant, by name, and its further inputs."""
-    # Tracing leaves single numbers on the CPU, whatever the device.
+    device = _device(graph)  # tracing leaves single numbers on the CPU, whatever the device
     found: dict[str, Tensor] = {
-        str(node.target): getattr(graph, str(node.target)).to(_device(graph))
+        str(node.target): getattr(graph, str(node.target)).to(device)
         for node in graph.graph.nodes
         if node.op == "get_attr"
     }

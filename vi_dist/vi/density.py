@@ -13,8 +13,8 @@ from torch.distributions.transforms import IndependentTransform, Transform, iden
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
+from vi_dist.model.support import base_of
 from vi_dist.model.world import World
-from vi_dist.vi.enumeration import base_of
 from vi_dist.vi.layout import Layout, Site
 from vi_dist.vi.summed_out import SummedOut
 

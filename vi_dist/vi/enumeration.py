@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.support import base_of
 
 MOST_COMBINATIONS = 256
 """Combinations of values over which an expectation is taken exactly: model and guides run once for each."""
@@ -37,17 +39,15 @@ def values_of(node: RVIdentifier, distribution: Distribution) -> list[Tensor]:
             f"{node} has {len(each)}^{places} values, and at most {MOST_COMBINATIONS} are listed; {cure}",
             key="guide",
         )
-    shape = (*batch, *each.shape[1:])
-    return [
-        each[list(chosen)].reshape(shape) for chosen in itertools.product(range(len(each)), repeat=places)
-    ]
+    return list(combinations(each, batch))
 
 
-def base_of(distribution: Distribution) -> Distribution:
-    """The distribution of each element."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution
+def combinations(each: Tensor, batch: Size) -> Tensor:
+    """All values `(K, *batch, *event)` of elements that take `each` `(k, *event)`."""
+    places = math.prod(batch)
+    chosen = list(itertools.product(range(len(each)), repeat=places))
+    numbers = torch.tensor(chosen, dtype=torch.int64, device=each.device).reshape(-1)
+    return each[numbers].reshape(len(each) ** places, *batch, *each.shape[1:])
 
 
 def each_value(node: RVIdentifier, distribution: Distribution, cure: str) -> tuple[Tensor, Size]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
-from vi_dist.model.observed import check_observation, check_observed_keys, check_shape, support_of
+from vi_dist.model.observed import check_observation, check_observed_keys, check_shape
 from vi_dist.model.rv_dict import RVDict
+from vi_dist.model.support import is_discrete, support_of
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.guide_map import GuideMap
 from vi_dist.vi.guided_sample import Draw, LeafParams, Params, Sampler
@@ -46,11 +47,11 @@ def _check_fit(query: RVIdentifier, guides: GuideMap, draw: Draw) -> None:
     distribution = draw.guide_world.get_variable(guide).distribution
     if query in guides.groups:
         return
-    if _is_discrete(distribution) != _is_discrete(variable.distribution):
+    if is_discrete(distribution) != is_discrete(variable.distribution):
         kinds = ["continuous", "discrete"]
         raise ModelError(
-            f"the guide {guide} is a {kinds[_is_discrete(distribution)]} {type(distribution).__name__}, but {query} is "
-            f"{kinds[_is_discrete(variable.distribution)]} ({type(variable.distribution).__name__}); guide a discrete "
+            f"the guide {guide} is a {kinds[is_discrete(distribution)]} {type(distribution).__name__}, but {query} is "
+            f"{kinds[is_discrete(variable.distribution)]} ({type(variable.distribution).__name__}); guide a discrete "
             "variable with a discrete distribution, and with monte_carlo_approximate_mixed or _enumerated",
             key="guide",
         )
@@ -69,8 +70,3 @@ def _check_fit(query: RVIdentifier, guides: GuideMap, draw: Draw) -> None:
 
 def _inside(support: constraints.Constraint, value: Tensor) -> bool:
     return bool((support.check(value) | ~torch.isfinite(value)).all())
-
-
-def _is_discrete(distribution: Distribution) -> bool:
-    support = support_of(distribution)
-    return bool(support is not None and support.is_discrete)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vi_dist.errors import ModelError
 from vi_dist.model.model import Model
-from vi_dist.model.observed import support_of
 from vi_dist.model.prior_median import prior_median
+from vi_dist.model.support import support_of
 from vi_dist.model.validation import unvalidated
 from vi_dist.model.world import World
 from vi_dist.vi.guides.family import INITIAL_SCALE, Scale

@@ -14,8 +14,8 @@ from torch.distributions import Distribution, biject_to
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
-from vi_dist.model.observed import support_of
 from vi_dist.model.prior_median import prior_median
+from vi_dist.model.support import is_discrete, support_of
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
@@ -98,7 +98,7 @@ def make_layout(model: Model, sharded: bool = False) -> Layout:
         for variable in (*model.queries, *model.observations):
             world.call(variable)
     all_latents = {variable: world.get_variable(variable) for variable in world.latent_nodes}
-    discrete = {variable: node for variable, node in all_latents.items() if _is_discrete(node)}
+    discrete = {variable: node for variable, node in all_latents.items() if is_discrete(node.distribution)}
     if discrete and sharded:
         raise ModelError(
             f"{', '.join(map(str, discrete))}: discrete latents are not summed out of shards; fit without shards, or "
@@ -122,11 +122,6 @@ def make_layout(model: Model, sharded: bool = False) -> Layout:
     local, local_loc = _sites(mine, loc.shape[0] + eta.shape[0])
     summed_out = sum_out(discrete) if discrete else None
     return Layout(latents, params, loc, eta.to(loc), local, local_loc.to(loc), summed_out)
-
-
-def _is_discrete(node: Variable) -> bool:
-    support = support_of(node.distribution)
-    return support is not None and bool(support.is_discrete)
 
 
 def _coordinates(variable: RVIdentifier, node: Variable) -> tuple[torch.Size, Tensor]:

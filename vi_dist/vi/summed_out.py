@@ -18,7 +18,7 @@ from torch import Tensor
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.variable import Variable
-from vi_dist.vi.enumeration import MOST_COMBINATIONS, each_value
+from vi_dist.vi.enumeration import MOST_COMBINATIONS, combinations, each_value
 from vi_dist.vi.noise import threefry, uniform
 
 CURE = (
@@ -86,9 +86,9 @@ def sum_out(latents: Mapping[RVIdentifier, Variable]) -> SummedOut:
     shapes = [batch for _, batch in listed.values()]
     elements = tuple(each for each, _ in listed.values())
     if math.prod(counts.values()) <= MOST_COMBINATIONS:
-        together = [_combinations(each, batch) for each, batch in listed.values()]
+        together = [combinations(each, batch) for each, batch in listed.values()]
         return SummedOut(tuple(listed), _products(together), elements, torch.Size())
-    same = [each.reshape(len(each), *_ones(batch), *each.shape[1:]) for each, batch in listed.values()]
+    same = [each.reshape(len(each), *[1] * len(batch), *each.shape[1:]) for each, batch in listed.values()]
     if len(set(shapes)) > 1 or math.prod(map(len, same)) > MOST_COMBINATIONS:
         raise ModelError(
             f"{_listing(listed)} {'have' if len(listed) > 1 else 'has'} more than {MOST_COMBINATIONS} combinations of "
@@ -102,23 +102,11 @@ def sum_out(latents: Mapping[RVIdentifier, Variable]) -> SummedOut:
     return SummedOut(tuple(listed), tuple(values), elements, shapes[0])
 
 
-def _combinations(each: Tensor, batch: torch.Size) -> Tensor:
-    """All values `(K, *batch, *event)` of elements that take `each` `(k, *event)`."""
-    places = math.prod(batch)
-    chosen = list(itertools.product(range(len(each)), repeat=places))
-    numbers = torch.tensor(chosen, dtype=torch.int64, device=each.device).reshape(-1)
-    return each[numbers].reshape(len(each) ** places, *batch, *each.shape[1:])
-
-
 def _products(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Values of several latents `(k, ...)` side by side, `(K, ...)`, in all combinations."""
     rows = list(itertools.product(*(range(len(value)) for value in values)))
     places = torch.tensor(rows)
     return tuple(value[places[:, k].to(value.device)] for k, value in enumerate(values))
-
-
-def _ones(batch: torch.Size) -> list[int]:
-    return [1] * len(batch)
 
 
 def _listing(listed: Mapping[RVIdentifier, tuple[Tensor, torch.Size]]) -> str:
