@@ -49,6 +49,26 @@ def test_what_is_gathered_from_is_computed_before() -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "gathered",
+    [
+        lambda z: z[1],
+        lambda z: z.exp()[1],
+        lambda z: z.exp().t()[1:, 1],
+        lambda z: (z @ z.t())[2],
+        lambda z: z[1].clone(),
+        lambda z: z[1] ** 1,
+        lambda z: (z[1] + 1).reshape(3, 1).expand(3, 2)[:, 1],
+    ],
+)
+def test_a_view_is_gathered_from_where_it_begins(gathered: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    places, x = torch.tensor([1, 0, 1, 1, 2, 0, 0]) % 2, torch.randn(3, 3)
+    graph = trace(lambda z: (gathered(z)[places],), x)
+    lifted, constants = lift_constants(graph)
+    finish_gathered(lifted)
+    assert torch.equal(lifted(x, *constants)[0], gathered(x)[places])
+
+
 def _stepping(end: float) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     """A step on data that reach from 0 to `end`."""
     # Data and their transpose are one memory under two names, which a loop does not take.
@@ -58,7 +78,7 @@ def _stepping(end: float) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     def step(
         state: torch.Tensor, noise: torch.Tensor, rate: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        gathered = (state.exp() * noise)[places].sin().sum()
+        gathered = (state.exp() * noise)[places].sin().sum() + torch.outer(state, noise)[1][places].sum()
         moved = state - rate * (data.t() @ (data @ (state + noise)).tanh() - shift * gathered) / 1100
         return moved, moved.norm()
 

@@ -203,21 +203,50 @@ def _spell_powers(module: GraphModule) -> None:
 def finish_gathered(module: GraphModule) -> None:
     """Values are computed before they are gathered from, if there are fewer of them than places that want them.
 
-    Inductor would compute them at each place anew, from several gathers; it finishes what is viewed by strides.
+    Inductor would compute them at each place anew, from several gathers.
     """
     for node in list(module.graph.nodes):
         value = node.meta.get("val")
-        if node.target is not _aten.index.Tensor or not isinstance(value, Tensor):
-            continue
-        source = node.args[0]
-        given = source.meta.get("val")
-        if source.op == "call_function" and isinstance(given, Tensor) and given.numel() < value.numel():
-            with module.graph.inserting_before(node):
-                view = (source, list(given.shape), list(given.stride()), 0)
-                finished = module.graph.call_function(_aten.as_strided.default, view)
-            finished.meta = source.meta
-            node.update_arg(0, finished)
+        if node.target is _aten.index.Tensor and isinstance(value, Tensor):
+            source = _seen_through_views(node.args[0])
+            given = source.meta.get("val")
+            if _is_elementwise(source) and given.numel() < value.numel():
+                _finish(module, source)
     module.recompile()
+
+
+def _seen_through_views(node: Node) -> Node:
+    while isinstance(node.target, torch._ops.OpOverload) and node.target.is_view:
+        node = node.args[0]
+    return node
+
+
+# Operations that may change nothing, which a compiler then leaves out.
+_MAY_VANISH = {_aten.clone, _aten.alias, _aten.pow, _aten.ceil, _aten.floor, _aten.round, _aten.trunc}
+
+
+def _is_elementwise(node: Node) -> bool:
+    """Whether a node computes a tensor number by number, and so in memory of its own."""
+    return (
+        isinstance(node.target, torch._ops.OpOverload)
+        and torch.Tag.pointwise in node.target.tags
+        and node.target.overloadpacket not in _MAY_VANISH
+        and isinstance(node.meta.get("val"), Tensor)
+    )
+
+
+def _finish(module: GraphModule, node: Node) -> None:
+    """The values of a node are computed there and then: Inductor does so with what is viewed by strides.
+
+    Only where a node's memory is its own: strides count from where memory begins, not from where a view does.
+    """
+    value, users = node.meta["val"], [user for user in node.users if user.target is not _aten.as_strided.default]
+    with module.graph.inserting_after(node):
+        view = (node, list(value.shape), list(value.stride()), 0)
+        finished = module.graph.call_function(_aten.as_strided.default, view)
+    finished.meta = node.meta
+    for user in users:
+        user.replace_input_with(node, finished)
 
 
 def _is_pure(node: Node) -> bool:
