@@ -28,6 +28,7 @@ from vi_dist.cache import cache_root
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.context import exported
 from vi_dist.vi.graph import finish_gathered
+from vi_dist.vi.lean_loops import lean_loops
 
 log = logging.getLogger(__name__)
 
@@ -284,7 +285,7 @@ def _compile(program: torch.nn.Module, examples: Sequence[Tensor], package: Path
     from torch._inductor import aoti_compile_and_package
 
     # Exporting switches the value checks of torch.distributions off, for good; here that ends with the block.
-    with warnings.catch_warnings(), torch.no_grad(), unvalidated():
+    with warnings.catch_warnings(), torch.no_grad(), unvalidated(), lean_loops():
         warnings.simplefilter("ignore")  # torch's own deprecations
         exported = torch.export.export(program, tuple(examples), strict=False)
         with tempfile.TemporaryDirectory(dir=package.parent) as scratch:
