@@ -23,8 +23,8 @@ def test_lifted_constants_are_inputs_and_the_key_does_not_depend_on_their_values
     other, others = lift_constants(two)
     assert not any(node.op == "get_attr" for node in lifted.graph.nodes)
     torch.testing.assert_close(lifted(x, *constants), one(x))
-    assert program_key(lifted, (x, *constants)) == program_key(other, (x, *others))
-    assert program_key(lifted, (x, *constants)) != program_key(lifted, (x.float(), *constants))
+    assert program_key(lifted.code, (x, *constants)) == program_key(other.code, (x, *others))
+    assert program_key(lifted.code, (x, *constants)) != program_key(lifted.code, (x.float(), *constants))
 
 
 def test_small_constants_share_an_input_and_large_ones_no_memory() -> None:
@@ -69,18 +69,18 @@ def test_a_view_is_gathered_from_where_it_begins(gathered: Callable[[torch.Tenso
     assert torch.equal(lifted(x, *constants)[0], gathered(x)[places])
 
 
-def _stepping(end: float) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+def _stepping(end: float) -> Callable[..., tuple[torch.Tensor, ...]]:
     """A step on data that reach from 0 to `end`."""
     # Data and their transpose are one memory under two names, which a loop does not take.
     data = torch.linspace(0, end, 4400, dtype=torch.float64).reshape(1100, 4)
     shift, places = torch.arange(4.0) * end, torch.tensor([3, 0, 0, 2, 1, 3])
 
     def step(
-        state: torch.Tensor, noise: torch.Tensor, rate: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        state: torch.Tensor, number: torch.Tensor, noise: torch.Tensor, rate: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         gathered = (state.exp() * noise)[places].sin().sum() + torch.outer(state, noise)[1][places].sum()
         moved = state - rate * (data.t() @ (data @ (state + noise)).tanh() - shift * gathered) / 1100
-        return moved, moved.norm()
+        return moved, number + 1, moved.norm()
 
     return step
 
@@ -90,16 +90,27 @@ def test_steps_taken_in_one_call_are_the_steps_taken_one_by_one_and_other_data_c
     tmp_path: Path,
 ) -> None:
     """The second time, with other data, the same program comes out of the cache."""
-    noise, rate = torch.randn(6, 4, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
+    rate, key = torch.tensor(0.1, dtype=torch.float64), torch.tensor(7)
+    first = (torch.ones(4, dtype=torch.float64), torch.tensor(3))
+
+    def noise(_: torch.Tensor, number: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor]:
+        words = torch.arange(4, dtype=torch.int32) + (number * key).to(torch.int32)
+        words = (words ^ (words << 3)) + words
+        return (words.to(torch.float64).sin(),)
+
+    vary = trace(noise, *first, key)
     made = []
     for end in (1.0, 2.0):
-        step, state = _stepping(end), torch.ones(4, dtype=torch.float64)
-        graph = trace(step, state, noise[0], rate)
-        last, records = compile_steps(graph, (state, noise[0], rate), 1, 6, tmp_path)(state, noise, rate)
-        for one, record in zip(noise, records, strict=True):
-            state, expected = step(state, one, rate)
+        step, (state, number) = _stepping(end), first
+        graph = trace(step, *first, *noise(*first, key), rate)
+        run = compile_steps(graph, vary, (first, (key,), (rate,)), 6, tmp_path)
+        last, count, records = run(*first, key, rate)
+        for record in records:
+            state, number, expected = step(state, number, *noise(state, number, key), rate)
             torch.testing.assert_close(record, expected)
         torch.testing.assert_close(last, state)
+        assert count == number == 9
+        torch.testing.assert_close(run(last, count, key, rate)[1], count + 6)
         made.append({path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt2")})
     assert len(made[0]) == 1
     assert made[0] == made[1]

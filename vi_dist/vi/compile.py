@@ -27,7 +27,7 @@ from torch.fx import GraphModule, Node
 from vi_dist.cache import cache_root
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.context import exported
-from vi_dist.vi.graph import finish_gathered
+from vi_dist.vi.graph import finish_gathered, finish_words
 from vi_dist.vi.lean_loops import lean_loops
 
 log = logging.getLogger(__name__)
@@ -114,24 +114,29 @@ def default_cache() -> Path:
 
 
 def compile_steps(
-    graph: GraphModule, inputs: Sequence[Tensor], carried: int, steps: int, directory: Path | None = None
+    step: GraphModule,
+    vary: GraphModule,
+    inputs: Sequence[Sequence[Tensor]],
+    steps: int,
+    directory: Path | None = None,
 ) -> Callable[..., tuple[Tensor, ...]]:
     """Several steps in a row as compiled code; from the cache if any process compiled it before.
 
-    The data that the graph holds are inputs of the program, so that it does not depend on their values.
+    The data that the graphs hold are inputs of the program, so that it does not depend on their values.
 
     Args:
-        graph: one step, from `carried` tensors, one tensor that differs between steps and further ones that do not,
-            to the carried tensors and records.
-        inputs: an example of each input.
-        carried: how many tensors a step hands to the next.
-        steps: K, how many are taken in one call: the differing input and the records get an axis of K in front.
+        step: one step, from carried tensors, a tensor that differs between steps and some that do not, to the carried
+            tensors and records.
+        vary: what makes the tensor that differs, from the carried tensors and some that do not.
+        inputs: an example of each input: the carried tensors, what else `vary` is given, and what else `step` is.
+        steps: K, how many are taken in one call: the records get an axis of K in front.
         directory: where compiled programs are kept.
     """
-    graph, constants = _prepared(graph)
-    varying = inputs[carried].expand(steps, *inputs[carried].shape).clone()
-    examples = (*inputs[:carried], varying, *inputs[carried + 1 :], *constants)
-    return _program(_Steps(graph, carried), program_key(graph, examples), examples, constants, directory)
+    (step, of_step), (vary, of_vary) = _prepared(step), _prepared(vary)
+    program = _Steps(step, vary, [*map(len, inputs), len(of_step), len(of_vary)], steps)
+    constants = (*of_step, *of_vary)
+    examples = (*(t for part in inputs for t in part), *constants)
+    return _program(program, program_key(program.code, examples), examples, constants, directory)
 
 
 def compile_graph(
@@ -142,7 +147,23 @@ def compile_graph(
     examples = (*inputs, *constants)
     if any(t.is_cuda for t in examples):
         return _just_in_time(graph, examples, constants, directory or default_cache())
-    return _program(graph, program_key(graph, examples), examples, constants, directory)
+    return _program(graph, program_key(graph.code, examples), examples, constants, directory)
+
+
+class Miscompiled(Exception):
+    """A compiled program does not give the numbers of the graph that it was made of."""
+
+
+def check_agreement(found: Tensor, expected: Tensor, tolerance: float = 1e-3) -> None:
+    """Raise `Miscompiled` unless a program's numbers are the graph's up to rounding, wherever these are finite."""
+    finite = expected.isfinite()
+    ours, theirs = found[finite], expected[finite]
+    if not torch.allclose(ours, theirs, tolerance, 10 * tolerance):
+        worst = int((ours - theirs).abs().nan_to_num(torch.inf).argmax())
+        raise Miscompiled(
+            f"a compiled program gives {float(ours[worst]):.6g} where the model gives {float(theirs[worst]):.6g}: "
+            "set compile to never, and report the model"
+        )
 
 
 def _program(
@@ -178,32 +199,36 @@ def _just_in_time(
             return tuple(compiled(*tensors, *constants))
 
     directory.mkdir(parents=True, exist_ok=True)
-    lock = directory / f"{program_key(graph, examples)}.lock"
+    lock = directory / f"{program_key(graph.code, examples)}.lock"
     with _locked(lock), exported({_INDUCTOR: _OF_THE_USER or str(directory / "inductor")}):
         call(*examples[: len(examples) - len(constants)])
     return call
 
 
 class _Steps(torch.nn.Module):
-    """A step, taken once for every entry of its varying input."""
+    """A step, taken several times; `sizes` says how many of the inputs are carried, given to each graph, constants."""
 
-    def __init__(self, step: GraphModule, carried: int) -> None:
+    def __init__(self, step: GraphModule, vary: GraphModule, sizes: Sequence[int], steps: int) -> None:
         super().__init__()
-        self.step, self.carried = step, carried
+        self.step, self.vary, self.sizes, self.steps = step, vary, sizes, steps
+
+    @property
+    def code(self) -> str:
+        """What the program does, for its key."""
+        return f"{self.step.code}\n{self.vary.code}\n{self.steps}"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        carried, varying, rest = (
-            list(inputs[: self.carried]),
-            inputs[self.carried],
-            inputs[self.carried + 1 :],
-        )
+        parts = iter(inputs)
+        state, given, shared, of_step, of_vary = ([next(parts) for _ in range(size)] for size in self.sizes)
 
-        def once(state: list[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-            out = self.step(*state, x, *rest)
+        def once(state: list[Tensor], _: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            (x,) = self.vary(*state, *given, *of_vary)
+            out = self.step(*state, x, *shared, *of_step)
             # Cloned, because what a loop returns must not be what it was given.
-            return [t.clone() for t in out[: self.carried]], [t.clone() for t in out[self.carried :]]
+            carried = [t.clone() for t in out[: len(state)]]
+            return carried, [t.clone() for t in out[len(state) :]]
 
-        last, records = scan(once, carried, varying)
+        last, records = scan(once, state, torch.arange(self.steps))
         return (*last, *records)
 
 
@@ -211,6 +236,7 @@ def _prepared(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
     """A copy of the graph as it is compiled, its data apart."""
     lifted, constants = lift_constants(graph)
     finish_gathered(lifted)
+    finish_words(lifted)
     return lifted, constants
 
 
@@ -271,9 +297,9 @@ def _shares(tensor: Tensor, others: Sequence[Tensor]) -> bool:
     return any(other.untyped_storage().data_ptr() == memory for other in others)
 
 
-def program_key(graph: GraphModule, examples: Sequence[Tensor]) -> str:
+def program_key(code: str, examples: Sequence[Tensor]) -> str:
     """What a compiled program depends on: the code, shapes, strides, dtypes, device, torch, processor and threads."""
-    parts = [graph.code, torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    parts = [code, torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()]
     parts.append(str(torch.get_num_threads()))
     parts += [f"{tuple(t.shape)} {t.stride()} {t.dtype} {t.device}" for t in examples]
     if any(t.is_cuda for t in examples):

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vi_dist.vi.compile import Decision, compile_graph, decide
+from vi_dist.vi.compile import Decision, check_agreement, compile_graph, decide
 from vi_dist.vi.graph import trace
+from vi_dist.vi.guides.family import fixed_normals
 from vi_dist.vi.trace import JointProgram
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,11 @@ class JointValues:
         decision = decide(mode, self._graph, -(-rows // self.batch))
         if decision.compiled:
             try:
-                self._run = compile_graph(self._graph, (self._example(),), cache)
+                compiled = compile_graph(self._graph, (self._example(),), cache)
+                example = fixed_normals("agreement", (self.batch, self.size), self._example())
+                with torch.no_grad():
+                    check_agreement(compiled(example)[0], self._graph(example)[0])
+                self._run = compiled
             except Exception as error:  # a compiler can fail in as many ways as there are machines
                 log.warning("compilation failed, evaluation runs eagerly: %s", error)
                 return Decision(False, f"compilation failed ({type(error).__name__})")

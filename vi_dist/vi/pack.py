@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch.fx import GraphModule
 
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.columns import Column, column_tensors, group, padded
-from vi_dist.vi.compile import Decision, compile_graph, compile_steps, decide
+from vi_dist.vi.compile import Decision, check_agreement, compile_graph, compile_steps, decide
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.delta import DeltaFamily
@@ -25,7 +26,7 @@ from vi_dist.vi.noise import SHIFT, TRAINING, NoiseSpace, NormalSource
 from vi_dist.vi.optimizers import Optimizer
 from vi_dist.vi.out_of_memory import is_out_of_memory
 from vi_dist.vi.replay import Replay
-from vi_dist.vi.state import PARTS, PackState, Trajectory
+from vi_dist.vi.state import PARTS, STEP, PackState, Trajectory
 from vi_dist.vi.step import Step
 from vi_dist.vi.trace import JointProgram
 
@@ -107,6 +108,7 @@ class PackProgram:
         self._one: StepsFunction | None = None
         self._steps: StepsFunction | None = None
         self._steps_at_once = 1
+        self._makes_noise = False
         self._normals: StepsFunction | None = None
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ class PackProgram:
         )
         self.constants = self._columns.flat()
         even = [c.estimator.linear and c.estimator.uses_path for c in columns]
-        self._even = torch.tensor(even, device=self.device)[:, None, None] if any(even) else None
+        self._even = torch.tensor(even, device=self.device)[:, None, None]
 
     def leaves(self, params: Tensor) -> dict[str, Tensor]:
         """The guide's leaves, named, `(C, *shape)`, of flat params `(C, P)`."""
@@ -186,19 +188,30 @@ class PackProgram:
         # A compiled program takes its number of steps: those beyond the last one wanted change nothing.
         last = torch.minimum(self.constants[0], state.step + steps)
         # A program that makes noise makes that of one call.
-        blocks = 1 if self._normals else max(1, NOISE_BLOCK // (max(1, self.noise_size) * at_once))
+        makes_noise = self._makes_noise or self._normals is not None
+        blocks = 1 if makes_noise else max(1, NOISE_BLOCK // (max(1, self.noise_size) * at_once))
         block = at_once * blocks
         with torch.no_grad():
             for first in range(0, steps, block):
                 count = min(block, -(-(steps - first) // at_once) * at_once)
-                ahead = torch.arange(count, device=self.device)[:, None]
-                noise = self.noise(TRAINING, tensors[3] + ahead)
-                for eps in noise.split(at_once):
-                    *tensors, loss, elbo, norm = take(*tensors, eps, last, *self.constants[1:])
+                for given in self._given(tensors[STEP], count):
+                    *tensors, loss, elbo, norm = take(*tensors, *given, last, *self.constants[1:])
                     records.append((loss, elbo, norm))
         nothing = torch.zeros(0, self.width, dtype=self.dtype, device=self.device)
         loss, elbo, norm = map(torch.cat, zip(*records, strict=True)) if records else (nothing,) * 3
         return PackState(*tensors), Trajectory(loss[:steps], elbo[:steps], norm[:steps])
+
+    def _given(self, first: Tensor, steps: int) -> Iterator[tuple[Tensor, ...]]:
+        """For every call ahead, what it is given besides state and constants: noise, or what that is made of.
+
+        `first` is the number of each column's first step, `(C,)`.
+        """
+        if self._makes_noise:
+            yield from itertools.repeat(self._noise_inputs(), steps // self._steps_at_once)
+            return
+        ahead = torch.arange(steps, device=self.device)[:, None]
+        for eps in self.noise(TRAINING, first + ahead).split(self._steps_at_once):
+            yield (eps,)
 
     def _one_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step of the flat graph or, in a loop, of the model itself; noise and records have an axis of one step."""
@@ -226,18 +239,47 @@ class PackProgram:
         decision, on_cuda = decide(mode, graph, steps), self.device.type == "cuda"
         if decision.compiled:
             try:
+                _, expected = self.advance(self.start(), 1)
                 if on_cuda:
                     self._compile_for_cuda(graph, cache)
                 else:
-                    at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
-                    self._steps = compile_steps(graph, self._example(), PARTS, at_once, cache)
-                    self._steps_at_once = at_once
+                    self._compile_for_cpu(graph, cache)
+                self._check(expected)
             except Exception as error:  # a compiler can fail in as many ways as there are machines
+                self._one = self._steps = self._normals = None
+                self._steps_at_once, self._makes_noise = 1, False
                 log.warning("compilation failed, the flat graph runs eagerly: %s", error)
                 decision = Decision(
                     False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly"
                 )
         return self._replayed(decision) if on_cuda else decision
+
+    def _compile_for_cpu(self, graph: GraphModule, cache: Path | None) -> None:
+        """Several steps, each with its noise, as one program."""
+        example, given = self._example(), self._noise_inputs()
+
+        def noise(*inputs: Tensor) -> tuple[Tensor, ...]:
+            first, second, even = inputs[PARTS:]
+            normals = self._noise.out_of_place(inputs[STEP][None], self.num_samples, first, second)
+            return (self._covering(normals, even)[0],)
+
+        vary = trace(noise, *example[:PARTS], *given)
+        inputs = (example[:PARTS], given, example[PARTS + 1 :])
+        at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
+        self._steps, self._steps_at_once = compile_steps(graph, vary, inputs, at_once, cache), at_once
+        self._makes_noise = True
+
+    def _check(self, expected: Trajectory) -> None:
+        """Raise `Miscompiled` unless a first step records what it did before the program was compiled."""
+        _, found = self.advance(self.start(), 1)
+        check_agreement(found.elbo, expected.elbo)
+        # Where the loss is not linear in l, rounding has no bound that would tell it from a mistake.
+        linear = self._even.flatten()
+        check_agreement(found.grad_norm[:, linear], expected.grad_norm[:, linear], 1e-2)
+
+    def _noise_inputs(self) -> tuple[Tensor, ...]:
+        """What a step's noise is made of besides its number: two words of keys, and which columns' samples are even."""
+        return (*self._noise.keys(TRAINING), self._even)
 
     def _compile_for_cuda(self, graph: GraphModule, cache: Path | None) -> None:
         """One step and the noise of one call, each as a program."""
@@ -295,15 +337,17 @@ class PackProgram:
             (noise,) = self._normals(steps, *self._noise.keys(TRAINING))
         else:
             noise = self._noise(purpose, steps, self.num_samples)
+        return self._covering(noise, self._even) if purpose == TRAINING else noise
+
+    def _covering(self, noise: Tensor, even: Tensor) -> Tensor:
+        """The noise `(K, C, S, E)`, the samples of a step covering the guide evenly in columns that are `even`."""
         split = self.family.noise.size
-        if purpose != TRAINING or self._even is None:
-            return noise
         drawn = noise[..., :split].flatten(0, 1)
-        even = self.family.stratify(drawn)
-        if even is drawn:
+        evenly = self.family.stratify(drawn)
+        if evenly is drawn:
             return noise
-        stratified = torch.cat((even.reshape(*noise.shape[:3], split), noise[..., split:]), -1)
-        return torch.where(self._even, stratified, noise)
+        covering = torch.cat((evenly.reshape(*noise.shape[:3], split), noise[..., split:]), -1)
+        return torch.where(even, covering, noise)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
         """The columns of a step's batch of rows; none where every step sees all rows."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from vi_dist.vi.compile import Decision, compile_graph, decide
+from vi_dist.vi.compile import Decision, check_agreement, compile_graph, decide
 from vi_dist.vi.graph import trace
 from vi_dist.vi.noise import EVALUATION, TRAINING, NormalSource
 from vi_dist.vi.pack import NOISE_BLOCK, PackProgram
@@ -123,7 +123,10 @@ class ShardGroup:
             assert isinstance(rest, GraphModule), "a flat program"
             decision = decide(mode, own, steps)
             if decision.compiled:
-                self._own[place] = compile_graph(own, program.own_example(), cache)
+                example = program.own_example()
+                self._own[place] = compile_graph(own, example, cache)
+                with torch.no_grad():
+                    check_agreement(self._own[place](*example)[0], own(*example)[0])
             if decide(mode, rest, steps).compiled:
                 self._rest[place] = compile_graph(rest, program.rest_example(), cache)
         return decision

@@ -80,6 +80,9 @@ def gather(sources: Sequence[tuple[PackState, int]], width: int) -> PackState:
 PARTS = len(fields(PackState))
 """How many tensors a state is."""
 
+STEP = [field.name for field in fields(PackState)].index("step")
+"""Which of them is the number of steps taken."""
+
 # Where a field's columns are, if not along its first axis.
 _COLUMN_AXIS = {"buffers": 1}
 
