@@ -131,13 +131,15 @@ def lean_loops() -> Iterator[None]:
 @cache
 def _lean_wrapper() -> Any:
     """Inductor's writer of C++ around kernels, which is a second's import."""
-    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
+    from torch._inductor.codegen import cpp_wrapper_cpu
     from torch._inductor.utils import ValueWithLineMap
 
-    class LeanWrapper(CppWrapperCpu):  # type: ignore[misc]
+    stock: Any = cpp_wrapper_cpu.CppWrapperCpu
+
+    class LeanWrapper(stock):  # type: ignore[misc]
         @staticmethod
         def create(*_: Any) -> LeanWrapper:
-            return LeanWrapper()  # type: ignore[no-untyped-call]
+            return LeanWrapper()
 
         def generate(self, is_inference: bool) -> tuple[ValueWithLineMap, Any]:
             wrapper, kernels = super().generate(is_inference)
