@@ -13,6 +13,7 @@ from vi_dist.tracking.records import (
     GuideLogged,
     Metrics,
     Note,
+    PacksEnded,
     Record,
     RunEnded,
     RunStarted,
@@ -32,6 +33,7 @@ RECORDS: list[Record] = [
     GuideLogged("k", "/a/guide", "winner", ["mu"], "german_credit", 8),
     Tags("k", {"vi.verdict": "trustworthy"}, 9),
     Note("| a |\n|---|\n| β \u2028 |", 9),
+    PacksEnded(9),
     SweepEnded("interrupted", "Ctrl-C", 10),
 ]
 

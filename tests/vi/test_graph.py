@@ -40,6 +40,17 @@ def test_what_is_equal_is_computed_once() -> None:
     assert torch.equal(graph(x), masked(x) + masked(x).sin())
 
 
+def test_numbers_that_only_look_equal_are_kept_apart() -> None:
+    """1 == 1.0 == True, and 0.0 == -0.0."""
+    x = torch.arange(3)
+    graph = trace(lambda x: (x + 1, x + 1.0, x * 0.0 + 1, 1 / (x * 0.0), 1 / (x * -0.0)), x)
+    for ours, theirs in zip(
+        graph(x), (x + 1, x + 1.0, x * 0.0 + 1, 1 / (x * 0.0), 1 / (x * -0.0)), strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+
+
 def test_draws_are_not_merged() -> None:
     first, second = trace(lambda x: (x + torch.randn(2), x + torch.randn(2)), torch.zeros(2))(torch.zeros(2))
     assert not torch.equal(first, second)

@@ -20,7 +20,16 @@ from vi_dist.report.leaderboard import shown as shown_columns
 from vi_dist.report.rungs import lines
 from vi_dist.report.sweep_directory import FITS, REPORT, RUNGS, WINNER, Summary
 from vi_dist.tracking.note import leaderboard_note
-from vi_dist.tracking.records import Artifact, GuideLogged, Metrics, Note, SweepEnded, Tags, now_ms
+from vi_dist.tracking.records import (
+    Artifact,
+    GuideLogged,
+    Metrics,
+    Note,
+    PacksEnded,
+    SweepEnded,
+    Tags,
+    now_ms,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +39,7 @@ BEST_GUIDES = 3
 
 def finish(result: SweepResult, files: SweepFiles, recorder: Recorder, interrupts: Interrupts) -> None:
     """Write the sweep's tables, tell MLflow, and wait until it knows."""
+    recorder.write(PacksEnded())
     table, curves = files.write_leaderboard(), files.write_curves()
     frame = result.dataframe()
     with recorder.timings.tracked():

@@ -20,8 +20,8 @@ from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.checkpoints import check_writable, forget_all
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.executor import Executor
+from vi_dist.cluster.executors import make_executor
 from vi_dist.cluster.fault import one_line
-from vi_dist.cluster.inline_executor import InlineExecutor
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.journal import Journal
 from vi_dist.cluster.progress import ProgressCallback
@@ -51,14 +51,19 @@ def run_sweep(
     objective: Objective | None = None,
     initial_values: Mapping[Any, Any] | None = None,
     resumed: Path | None = None,
+    executor: Executor | None = None,
 ) -> SweepResult:
-    """Run a sweep; see `Experiment.sweep`. `objective` is the callable that the spec speaks of.
+    """Run a sweep; see `Experiment.sweep`.
 
-    `resumed` is the directory of a sweep that died or was interrupted, which goes on where it stood.
+    Args:
+        objective: the callable that the spec speaks of.
+        resumed: the directory of a sweep that died or was interrupted, which goes on where it stood.
+        executor: where the packs run, prepared already; it is closed. By default what the spec says.
     """
     timings = timings or Timings()
-    executor = make_executor(spec)
-    executor.prepare()
+    if executor is None:
+        executor = make_executor(spec)
+        executor.prepare()
     try:
         planned = plan_sweep(build, data, spec, initial_values, scored=objective is not None)
         if planned.setup.shards is not None:
@@ -84,6 +89,7 @@ def run_sweep(
             return _run(planned, journal, files, recorder, progress, objective)
     finally:
         executor.close()
+        executor.join()
 
 
 @contextmanager
@@ -107,17 +113,6 @@ def _published(directory: Path, output_dir: str | None) -> Iterator[None]:
     finally:
         if output_dir is not None and is_address(output_dir):
             publish(directory, output_dir)
-
-
-def make_executor(spec: SweepSpec) -> Executor:
-    """Where the spec wants its packs to run."""
-    if spec.executor == "inline":
-        return InlineExecutor("cuda" if spec.gpus_per_actor else "cpu")
-    from vi_dist.cluster.ray_executor import RayExecutor
-    from vi_dist.cluster.ray_shards import RayShardExecutor
-
-    kind = RayExecutor if spec.shards is None else RayShardExecutor
-    return kind(spec.address, spec.max_actors, spec.cpus_per_actor, spec.gpus_per_actor)
 
 
 def _run(

@@ -56,9 +56,12 @@ def resume(directory: Path, chosen: Mapping[str, Any], *, as_json: bool, debug: 
 
 def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
     from vi_dist.cli.progress import ProgressLine
+    from vi_dist.cluster.executors import make_executor
 
     say(f"{spec.name}: starting" if resumed is None else f"{spec.name}: going on in {resumed}")
     with ProgressLine() as line:
+        executor = make_executor(spec)
+        executor.prepare()  # before torch is imported, which takes as long as Ray does
         from vi_dist.api.sweeping import run_sweep
         from vi_dist.cluster.build_source import BuildSource
         from vi_dist.cluster.timings import Timings
@@ -70,6 +73,7 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
             progress=line,
             timings=Timings(began=STARTED),
             resumed=resumed,
+            executor=executor,
         )
     from vi_dist.report.leaderboard import best
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vi_dist.cluster.setup import Setup
+if TYPE_CHECKING:
+    from vi_dist.cluster.setup import Setup
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class WorkerError(Exception):
 class Executor(ABC):
     """Runs calls on workers, each worker one call at a time.
 
-    The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, and `close`.
+    The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, `close`, `join`.
 
     Attributes:
         concurrent: whether calls are under way once submitted, rather than when they are waited for.
@@ -71,7 +72,11 @@ class Executor(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the workers, whatever they do."""
+        """End the workers, whatever they do; their processes may take a moment."""
+
+    def join(self) -> None:
+        """Return when nothing is left of workers that were ended."""
+        return
 
     def missing(self) -> str:
         """What a worker that does not start is waiting for; empty if nobody knows."""

@@ -6,17 +6,18 @@ import logging
 import math
 import os
 import socket
-import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
-from vi_dist.cluster.setup import Setup
+from vi_dist.cluster.local_ray import LocalRay
 from vi_dist.errors import SpecError
-from vi_dist.vi.context import exported
+
+if TYPE_CHECKING:
+    from vi_dist.cluster.setup import Setup
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class RayExecutor(Executor):
         gpus: float | None = None,
     ) -> None:
         self.address, self.max_actors, self.cpus, self.gpus = address, max_actors, cpus, gpus
-        self._session: _LocalRay | None = None
+        self._session: LocalRay | None = None
         self._connected = False
         self._actors: list[Any] = []
         self._setup: Any = None
@@ -73,7 +74,7 @@ class RayExecutor(Executor):
         if self.address:
             _knock(self.address)
         elif not ray.is_initialized() and self._session is None and self._existing() is None:
-            self._session = _LocalRay(self._environment)
+            self._session = LocalRay(self._environment)
 
     def open(self, setup: Setup, packs: int) -> int:
         self._connect()
@@ -112,10 +113,14 @@ class RayExecutor(Executor):
         self._actors, self._setup = [], None
         if self._session is not None:
             self._session.close()
-            self._session = None
         if self._connected:
             ray.shutdown()
             self._connected = False
+
+    def join(self) -> None:
+        if self._session is not None:
+            self._session.join()
+            self._session = None
 
     def missing(self) -> str:
         there, free = ray.cluster_resources(), ray.available_resources()
@@ -188,48 +193,3 @@ def _knock(address: str) -> None:
             "leave the address out for a local Ray",
             key="address",
         ) from error
-
-
-class _LocalRay:
-    """A Ray of our own, started and ended by one thread.
-
-    The kernel ends Ray's processes when the thread that started them does, so the thread lives as long as Ray.
-
-    Args:
-        environment: what its processes have in their environment beside ours.
-    """
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        self._ready, self._over = threading.Event(), threading.Event()
-        self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="local-ray", daemon=True)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Return when Ray is there. Raises what its start raised."""
-        while not self._ready.wait(0.2):
-            pass
-        if self._fault is not None:
-            raise self._fault
-
-    def close(self) -> None:
-        """End Ray; one that is still starting ends by itself when it is there, or with this process."""
-        self._over.set()
-        if self._ready.is_set():
-            self._thread.join()
-
-    def _run(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            with exported(self._environment):
-                # "local", or Ray would take any cluster that it finds on this machine for ours.
-                ray.init(
-                    address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-                )
-        except BaseException as error:
-            self._fault = error
-        self._ready.set()
-        self._over.wait()
-        ray.shutdown()

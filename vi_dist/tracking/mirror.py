@@ -21,6 +21,7 @@ from vi_dist.tracking.records import (
     GuideLogged,
     Metrics,
     Note,
+    PacksEnded,
     Point,
     Record,
     RunEnded,
@@ -104,6 +105,8 @@ class Mirror:
             case Note():
                 text = link_runs(record.text, self.state.experiment_id, self.state.run_ids, LONGEST_TAG)
                 self._buffer(PARENT).tags["mlflow.note.content"] = text
+            case PacksEnded():
+                pass  # MLflow has no place for it
             case SweepEnded():
                 self._end_sweep(record)
 

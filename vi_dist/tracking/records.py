@@ -138,6 +138,13 @@ class Note:
 
 
 @dataclass(frozen=True)
+class PacksEnded:
+    """Nothing is being fitted any more: the writer need not leave the processor to others, and somebody waits."""
+
+    timestamp_ms: int = field(default_factory=now_ms)
+
+
+@dataclass(frozen=True)
 class SweepEnded:
     """The sweep is over: every child still open is closed with this status, and so is the parent."""
 
@@ -146,7 +153,18 @@ class SweepEnded:
     timestamp_ms: int = field(default_factory=now_ms)
 
 
-Record = SweepStarted | RunStarted | Metrics | RunEnded | Artifact | GuideLogged | Tags | Note | SweepEnded
+Record = (
+    SweepStarted
+    | RunStarted
+    | Metrics
+    | RunEnded
+    | Artifact
+    | PacksEnded
+    | GuideLogged
+    | Tags
+    | Note
+    | SweepEnded
+)
 KINDS: Mapping[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
@@ -155,6 +173,7 @@ KINDS: Mapping[str, type[Record]] = {
         Metrics,
         RunEnded,
         Artifact,
+        PacksEnded,
         GuideLogged,
         Tags,
         Note,

@@ -32,7 +32,8 @@ REST = (0.5, 15.0)
 """Least and most seconds between two flushes: points of one run that come meanwhile share a request."""
 EASE = 3.0
 """Rest per work. A flush costs 8 ms a run even for one point, and the cores belong to the sweep."""
-_THE_END = b'{"kind": "SweepEnded"'
+# Beginnings of lines after which somebody waits.
+_AWAITED = (b'{"kind": "PacksEnded"', b'{"kind": "SweepEnded"')
 _log = logging.getLogger(__name__)
 
 
@@ -74,10 +75,11 @@ class Writer:
         state = State.load(self.directory)
         mirror = Mirror(store, state)
         reader = SpoolReader(self.directory / RECORDS, state.offset)
-        seen_the_end = False
+        seen_the_end = awaited = False
         while True:
             began = time.monotonic()
             if lines := reader.read():
+                awaited = awaited or any(line.startswith(_AWAITED) for line in lines)
                 mirror.apply(_decoded(lines, state))
                 durable()
                 state.offset = reader.offset
@@ -86,12 +88,13 @@ class Writer:
             elif seen_the_end or (self.alone() and not self._end_for_driver(state)):
                 return
             if not seen_the_end:
-                self._rest(reader, EASE * (time.monotonic() - began))
+                self._rest(reader, 0.0 if awaited else max(REST[0], EASE * (time.monotonic() - began)))
 
     def _rest(self, reader: SpoolReader, seconds: float) -> None:
         """Let records gather, but not while somebody waits for the sweep's end."""
-        deadline = time.monotonic() + min(max(seconds, REST[0]), REST[1])
-        while time.monotonic() < deadline and not self.alone() and not reader.foresees(_THE_END):
+        deadline = time.monotonic() + min(seconds, REST[1])
+        time.sleep(0.05)
+        while time.monotonic() < deadline and not self.alone() and not any(map(reader.foresees, _AWAITED)):
             time.sleep(0.05)
 
     def _beat(self) -> None:

@@ -21,12 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._higher_order_ops.scan import scan
 from torch.fx import GraphModule, Node
 
 from vi_dist.cache import cache_root
+from vi_dist.exported import exported
 from vi_dist.model.validation import unvalidated
-from vi_dist.vi.context import exported
 from vi_dist.vi.graph import finish_gathered, finish_words
 from vi_dist.vi.lean_loops import lean_loops
 
@@ -218,6 +217,8 @@ class _Steps(torch.nn.Module):
         return f"{self.step.code}\n{self.vary.code}\n{self.steps}"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        from torch._higher_order_ops.scan import scan  # takes a while, and what is cached needs none
+
         parts = iter(inputs)
         state, given, shared, of_step, of_vary = ([next(parts) for _ in range(size)] for size in self.sizes)
 
@@ -299,7 +300,7 @@ def _shares(tensor: Tensor, others: Sequence[Tensor]) -> bool:
 
 def program_key(code: str, examples: Sequence[Tensor]) -> str:
     """What a compiled program depends on: the code, shapes, strides, dtypes, device, torch, processor and threads."""
-    parts = [code, torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    parts = [code, torch.__version__, platform.machine(), _processor()]
     parts.append(str(torch.get_num_threads()))
     parts += [f"{tuple(t.shape)} {t.stride()} {t.dtype} {t.device}" for t in examples]
     if any(t.is_cuda for t in examples):
@@ -320,12 +321,23 @@ def _compile(program: torch.nn.Module, examples: Sequence[Tensor], package: Path
 
 
 def _load(package: Path) -> Callable[[list[Tensor]], list[Tensor]]:
-    # The loader is imported from where it is defined: `torch._inductor` itself takes a second more.
-    from torch._inductor import aoti_load_package
+    """What `aoti_load_package` gives, without what goes before: a second's import, and another of asking the processor.
 
-    # Its own `run`, because calling what is loaded parses the signature anew each time, a third of a millisecond.
-    run: Callable[[list[Tensor]], list[Tensor]] = aoti_load_package(str(package)).loader.run
+    It would warn of another processor than the one compiled for, which here has another key. And what it gives parses
+    its signature at every call, a third of a millisecond.
+    """
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, 1, -1)
+    run: Callable[[list[Tensor]], list[Tensor]] = loader.run
     return run
+
+
+def _processor() -> str:
+    """What the processor can do: code is compiled for all of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.processor()} {torch.backends.cpu.get_cpu_capability()}"
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.compile_utils import fx_graph_cse
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import softplus
@@ -47,7 +46,7 @@ def simplify(module: GraphModule) -> GraphModule:
     if not any(_mutates(node) for node in module.graph.nodes):
         _fold_constants(module)
         _merge_constants(module)
-        module.graph = fx_graph_cse(module.graph)
+        _merge_equal(module)
     turn_products(module)
     _pad_products(module)
     _spell_powers(module)
@@ -127,6 +126,20 @@ def _merge_constants(module: GraphModule) -> None:
         else:
             node.replace_all_uses_with(found)
             module.graph.erase_node(node)
+
+
+def _merge_equal(module: GraphModule) -> None:
+    """What is computed twice from the same is computed once.
+
+    torch's `fx_graph_cse` imports Inductor first, most of a second in every process; its `CSEPass` takes 1 for 1.0.
+    """
+    kept: dict[Any, Node] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and _is_pure(node):
+            first = kept.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
+            if first is not node:
+                node.replace_all_uses_with(first)
+                module.graph.erase_node(node)
 
 
 def turn_products(module: GraphModule, columns: Collection[Node] = ()) -> None:
