@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -237,4 +239,6 @@ def _absolute(folder: str | None) -> str | None:
 
 def main() -> None:
     """The entry point."""
+    # The end of the process frees everything: Python need not look first at what of it is garbage.
+    atexit.register(gc.freeze)
     app()

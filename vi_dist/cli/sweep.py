@@ -16,6 +16,7 @@ from vi_dist.cli.guard import FAILED, INTERRUPTED, STARTED, say
 from vi_dist.cli.job import RESUME
 from vi_dist.sweep.overrides import parse_overrides
 from vi_dist.sweep.spec import SweepSpec, load_spec
+from vi_dist.uncollected import uncollected
 
 TOP = 20
 
@@ -62,9 +63,10 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
     with ProgressLine() as line:
         executor = make_executor(spec)
         executor.prepare()  # before torch is imported, which takes as long as Ray does
-        from vi_dist.api.sweeping import run_sweep
-        from vi_dist.cluster.build_source import BuildSource
-        from vi_dist.cluster.timings import Timings
+        with uncollected():
+            from vi_dist.api.sweeping import run_sweep
+            from vi_dist.cluster.build_source import BuildSource
+            from vi_dist.cluster.timings import Timings
 
         result = run_sweep(
             BuildSource(path=spec.model or ""),

@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
 from vi_dist.cluster.local_ray import LocalRay
 from vi_dist.errors import SpecError
+from vi_dist.uncollected import uncollected
 
 if TYPE_CHECKING:
     from vi_dist.cluster.setup import Setup
@@ -28,9 +29,11 @@ class PackActor:
     """A `PackWorker` in a process of its own, on the device that Ray assigned to it."""
 
     def __init__(self, setup: Setup) -> None:
-        import torch
+        with uncollected():
+            import torch
+            import torch._dynamo  # which tracing a step imports
 
-        from vi_dist.cluster.worker import PackWorker
+            from vi_dist.cluster.worker import PackWorker
 
         assigned = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
         self._worker = PackWorker(setup, "cuda" if assigned else "cpu")

@@ -5,6 +5,8 @@ It owns every import of MLflow, outlives a driver that dies, and closes what the
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import logging
 import os
@@ -21,6 +23,7 @@ from vi_dist.tracking.lock import FileLock
 from vi_dist.tracking.records import Record, SweepEnded, decode, encode
 from vi_dist.tracking.spool import RECORDS, Spool, SpoolReader
 from vi_dist.tracking.state import State
+from vi_dist.uncollected import uncollected
 
 if TYPE_CHECKING:
     from vi_dist.tracking.store import Store
@@ -60,8 +63,9 @@ class Writer:
         Raises:
             GaveUp: the store is away and the driver is gone; the spool keeps what is left.
         """
-        from vi_dist.tracking.opening import open_store
-        from vi_dist.tracking.quick_commits import quick_commits
+        with uncollected():
+            from vi_dist.tracking.opening import open_store
+            from vi_dist.tracking.quick_commits import quick_commits
 
         uri = json.loads((self.directory / TRACKER).read_text())["tracking_uri"]
         store = open_store(uri, self.alone, self._trouble, self._beat)
@@ -161,4 +165,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # the end frees everything: what of it is garbage need not be looked for
     sys.exit(main())
