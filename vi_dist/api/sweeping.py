@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,7 @@ def run_sweep(
     initial_values: Mapping[Any, Any] | None = None,
     resumed: Path | None = None,
     executor: Executor | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> SweepResult:
     """Run a sweep; see `Experiment.sweep`.
 
@@ -59,6 +61,7 @@ def run_sweep(
         objective: the callable that the spec speaks of.
         resumed: the directory of a sweep that died or was interrupted, which goes on where it stood.
         executor: where the packs run, prepared already; it is closed. By default what the spec says.
+        meanwhile: called in a thread of its own while workers start and step; it is over before results are written.
     """
     timings = timings or Timings()
     if executor is None:
@@ -86,7 +89,7 @@ def run_sweep(
             tracker.start()
         recorder.write(started(planned, files.directory.name, State.load(files.spool).sweep))
         with _closing(recorder), _published(files.directory, spec.output_dir):
-            return _run(planned, journal, files, recorder, progress, objective)
+            return _run(planned, journal, files, recorder, progress, objective, meanwhile)
     finally:
         executor.close()
         executor.join()
@@ -106,6 +109,20 @@ def _closing(recorder: Recorder) -> Iterator[None]:
 
 
 @contextmanager
+def _beside(function: Callable[[], None] | None) -> Iterator[None]:
+    """A function runs in a thread of its own, and has ended when this has."""
+    if function is None:
+        yield
+        return
+    thread = threading.Thread(target=function, name="meanwhile", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextmanager
 def _published(directory: Path, output_dir: str | None) -> Iterator[None]:
     """However the sweep ends, what there is of it is copied to where it was asked for."""
     try:
@@ -122,6 +139,7 @@ def _run(
     recorder: Recorder,
     progress: ProgressCallback | None,
     objective: Objective | None,
+    meanwhile: Callable[[], None] | None,
 ) -> SweepResult:
     """From the first pack to the result on disk."""
     spec = planned.spec
@@ -145,7 +163,8 @@ def _run(
             objective=planned.objective,
             score=None if objective is None else scoring(objective, planned),
         )
-        driver.run()
+        with _beside(meanwhile):
+            driver.run()
         finish(result, files, recorder, interrupts)
     if not result.interrupted:
         journal.forget()

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
             timings=Timings(began=STARTED),
             resumed=resumed,
             executor=executor,
+            meanwhile=_import_what_the_end_needs,
         )
     from vi_dist.report.leaderboard import best
 
@@ -87,6 +89,16 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
         raise typer.Exit(INTERRUPTED)
     if best(frame) is None:
         raise typer.Exit(FAILED)
+
+
+def _import_what_the_end_needs() -> None:
+    """Three seconds of imports, while this process waits for workers."""
+    # ArviZ's import tells of its own future.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
+    with uncollected():
+        import arviz  # noqa: F401
+
+        import vi_dist.report.page  # noqa: F401
 
 
 def _tell(result: Any) -> None:

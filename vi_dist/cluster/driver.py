@@ -220,12 +220,19 @@ class Driver:
         return None
 
     def _picked(self, worker: int) -> PackRun:
-        """The first pack in the queue whose program this worker has made already, or else the first."""
-        made = self._made.setdefault(worker, set())
-        place = next((k for k, run in enumerate(self._queue) if run.task.program in made), 0)
+        """The first pack in the queue whose program this worker has made; or else, that nobody has; or else the first.
+
+        Workers that begin with different programs make them at the same time, and each makes fewer.
+        """
+        own = self._made.setdefault(worker, set())
+        anyone = set().union(*self._made.values())
+        programs = [run.task.program for run in self._queue]
+        place = next((k for k, program in enumerate(programs) if program in own), None)
+        if place is None:
+            place = next((k for k, program in enumerate(programs) if program not in anyone), 0)
         run = self._queue[place]
         del self._queue[place]
-        made.add(run.task.program)
+        own.add(run.task.program)
         return run
 
     def _lose(self, worker: int, run: PackRun | None, reason: str, more: bool) -> None:
