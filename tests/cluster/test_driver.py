@@ -99,6 +99,42 @@ def test_a_pack_whose_worker_is_lost_goes_to_one_that_is_idle(
     assert [run.outcomes[0].status for run in runs if run.outcomes] == ["finished", "finished"]
 
 
+class TwoInTurns(InlineExecutor):
+    """Two workers here, of which each call is done before the other's next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[tuple[int, int]] = []
+        self._last = 1
+
+    def open(self, setup: Setup, packs: int) -> int:
+        return 1 + super().open(setup, packs)
+
+    def submit(self, worker: int, method: str, *arguments: Any) -> Handle:
+        if arguments and (worker, arguments[0].index) not in self.taken:
+            self.taken.append((worker, arguments[0].index))
+        call = super().submit(worker, method, *arguments)
+        self._workers = {**getattr(self, "_workers", {}), call: worker}
+        return call
+
+    def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        others = [call for call in handles if self._workers[call] != self._last]
+        done = super().wait(others or list(handles), timeout)
+        self._last = self._workers[done[0]]
+        return done
+
+
+def test_workers_begin_with_different_programs_and_stay_with_them(
+    toy_setup: MakeSetup, configuration: Configure
+) -> None:
+    guides = ("mean_field", "mean_field", "full_rank", "full_rank", "delta")
+    runs = runs_of(*([configuration(guide=guide, seed=seed)] for seed, guide in enumerate(guides)))
+    executor = TwoInTurns()
+    Driver(runs, toy_setup(), executor).run()
+    assert executor.taken[:4] == [(0, 0), (1, 2), (0, 1), (1, 3)]
+    assert sorted(index for _, index in executor.taken) == [0, 1, 2, 3, 4]
+
+
 def test_every_pack_comes_to_its_end(
     toy_setup: MakeSetup, configuration: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
