@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -43,6 +43,21 @@ _NARROW, _MANY_STEPS, _SOME_STEPS = 8, 64, 16
 _CUDA_NOISE = 1 << 24
 
 StepsFunction = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class _Stepping:
+    """How a pack's steps are taken.
+
+    Attributes:
+        take: some steps in one call: state, noise and the columns' numbers in, state and records out.
+        at_once: how many.
+        makes_noise: whether `take` makes the noise itself, and is given what that is made of.
+    """
+
+    take: StepsFunction
+    at_once: int = 1
+    makes_noise: bool = False
 
 
 def local_guide(family: Family, space: NoiseSpace) -> Family:
@@ -106,10 +121,8 @@ class PackProgram:
         self._set_columns(padded(columns, width or len(columns)))
         self._graph: GraphModule | None = None
         self._one: StepsFunction | None = None
-        self._steps: StepsFunction | None = None
-        self._steps_at_once = 1
-        self._makes_noise = False
         self._normals: StepsFunction | None = None
+        self._in_one_call: _Stepping | None = None
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -184,11 +197,11 @@ class PackProgram:
         """Take up to `steps` steps with every column that is alive and has steps left."""
         records: list[tuple[Tensor, ...]] = []
         tensors: Sequence[Tensor] = state.tensors()
-        take, at_once = self._steps or self._one_step, self._steps_at_once
+        take, at_once = self._stepping.take, self._stepping.at_once
         # A compiled program takes its number of steps: those beyond the last one wanted change nothing.
         last = torch.minimum(self.constants[0], state.step + steps)
         # A program that makes noise makes that of one call.
-        makes_noise = self._makes_noise or self._normals is not None
+        makes_noise = self._stepping.makes_noise or self._normals is not None
         blocks = 1 if makes_noise else max(1, NOISE_BLOCK // (max(1, self.noise_size) * at_once))
         block = at_once * blocks
         with torch.no_grad():
@@ -201,16 +214,21 @@ class PackProgram:
         loss, elbo, norm = map(torch.cat, zip(*records, strict=True)) if records else (nothing,) * 3
         return PackState(*tensors), Trajectory(loss[:steps], elbo[:steps], norm[:steps])
 
+    @property
+    def _stepping(self) -> _Stepping:
+        return self._in_one_call or _Stepping(self._one_step)
+
     def _given(self, first: Tensor, steps: int) -> Iterator[tuple[Tensor, ...]]:
         """For every call ahead, what it is given besides state and constants: noise, or what that is made of.
 
         `first` is the number of each column's first step, `(C,)`.
         """
-        if self._makes_noise:
-            yield from itertools.repeat(self._noise_inputs(), steps // self._steps_at_once)
+        at_once = self._stepping.at_once
+        if self._stepping.makes_noise:
+            yield from itertools.repeat(self._noise_inputs(), steps // at_once)
             return
         ahead = torch.arange(steps, device=self.device)[:, None]
-        for eps in self.noise(TRAINING, first + ahead).split(self._steps_at_once):
+        for eps in self.noise(TRAINING, first + ahead).split(at_once):
             yield (eps,)
 
     def _one_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -246,8 +264,8 @@ class PackProgram:
                     self._compile_for_cpu(graph, cache)
                 self._check(expected)
             except Exception as error:  # a compiler can fail in as many ways as there are machines
-                self._one = self._steps = self._normals = None
-                self._steps_at_once, self._makes_noise = 1, False
+                self._one = self._normals = None
+                self._in_one_call = None
                 log.warning("compilation failed, the flat graph runs eagerly: %s", error)
                 decision = Decision(
                     False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly"
@@ -266,8 +284,8 @@ class PackProgram:
         vary = trace(noise, *example[:PARTS], *given)
         inputs = (example[:PARTS], given, example[PARTS + 1 :])
         at_once = _MANY_STEPS if self.width <= _NARROW else _SOME_STEPS
-        self._steps, self._steps_at_once = compile_steps(graph, vary, inputs, at_once, cache), at_once
-        self._makes_noise = True
+        take = compile_steps(graph, vary, inputs, at_once, cache)
+        self._in_one_call = _Stepping(take, at_once, makes_noise=True)
 
     def _check(self, expected: Trajectory) -> None:
         """Raise `Miscompiled` unless a first step records what it did before the program was compiled."""
@@ -302,7 +320,7 @@ class PackProgram:
         step, at_once = self._one or self.graph(), self._replayed_steps
         assert step is not None, "a flat program"
         try:
-            self._steps, self._steps_at_once = Replay(step, self._example(), PARTS, at_once), at_once
+            self._in_one_call = _Stepping(Replay(step, self._example(), PARTS, at_once), at_once)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
