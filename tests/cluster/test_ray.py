@@ -195,7 +195,6 @@ call = executor.submit(0, "place")
 executor.wait([call], 120.0)
 print(Path(f"/proc/{executor.result(call).pid}/environ").read_text())
 executor.close()
-executor.join()
 """
 
 

@@ -92,7 +92,6 @@ def run_sweep(
             return _run(planned, journal, files, recorder, progress, objective, meanwhile)
     finally:
         executor.close()
-        executor.join()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class WorkerError(Exception):
 class Executor(ABC):
     """Runs calls on workers, each worker one call at a time.
 
-    The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, `close`, `join`.
+    The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, and `close`.
 
     Attributes:
         concurrent: whether calls are under way once submitted, rather than when they are waited for.
@@ -72,11 +72,7 @@ class Executor(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the workers, whatever they do; their processes may take a moment."""
-
-    def join(self) -> None:
-        """Return when nothing is left of workers that were ended."""
-        return
+        """End the workers, whatever they do."""
 
     def missing(self) -> str:
         """What a worker that does not start is waiting for; empty if nobody knows."""

@@ -36,11 +36,11 @@ class LocalRay:
             raise self._fault
 
     def close(self) -> None:
-        """End Ray, and return at once."""
-        self._over.set()
+        """End Ray; one that is still starting ends by itself when it is there, or with this process.
 
-    def join(self) -> None:
-        """Return when Ray has ended; one still starting ends by itself when it is there, or with this process."""
+        This waits until Ray is gone: references to its objects that are dropped while it goes can crash the process.
+        """
+        self._over.set()
         if self._ready.is_set():
             self._thread.join()
 

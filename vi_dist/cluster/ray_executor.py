@@ -116,14 +116,10 @@ class RayExecutor(Executor):
         self._actors, self._setup = [], None
         if self._session is not None:
             self._session.close()
+            self._session = None
         if self._connected:
             ray.shutdown()
             self._connected = False
-
-    def join(self) -> None:
-        if self._session is not None:
-            self._session.join()
-            self._session = None
 
     def missing(self) -> str:
         there, free = ray.cluster_resources(), ray.available_resources()
