@@ -104,7 +104,27 @@ def test_an_input_that_is_handed_on_keeps_a_handle_of_its_own() -> None:
     assert "aoti_torch_assign_tensors_out(data, &arg1_handle)" in turn
 
 
+def test_large_memory_is_allocated_at_every_turn() -> None:
+    """What follows then shares it, and the loop's memory is what it was."""
+    source = _turn(f"{_empty('buf0')}{_kernel('arg0', 'buf0')}{_kernel('buf0', 'after')}")
+    assert "ConstantHandle buf0" in lean(source)
+    assert "buf0" not in _parts(lean(source.replace("{4L, }", "{400L, 400L}")))[0]
+
+
+def test_a_view_handed_to_a_call_that_returns_one_is_allocated_at_every_turn() -> None:
+    view = (
+        "wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper(buf0, 1, int_array_1, int_array_1, 0L))"
+    )
+    body = f"{_empty('buf0')}{_handle('buf1', f'aoti_torch_cpu_view_as_complex({view}, ')}{_kernel('buf1', 'after')}"
+    assert "buf0" not in _parts(lean(_turn(body)))[0]
+
+
 def test_other_code_stays_as_it_is() -> None:
+    view = (
+        "wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper(after, 1, int_array_1, int_array_1, 0L))"
+    )
+    seen = _turn("").replace("std::move(after)", f"std::move({view})")
+    assert lean(seen) == seen, "a result that is a view of what the turn made"
     nested = _turn("        while (other) {\n        }\n")
     assert lean(nested) == nested
     assert lean("int main() {\n    while (1) {\n        f();\n    }\n}\n").count("f();") == 1

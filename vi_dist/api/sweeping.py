@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,12 @@ def _beside(function: Callable[[], None] | None) -> Iterator[None]:
     if function is None:
         yield
         return
-    thread = threading.Thread(target=function, name="meanwhile", daemon=True)
+
+    def run() -> None:
+        with suppress(Exception):  # whatever it is, it will be met again where it matters
+            function()
+
+    thread = threading.Thread(target=run, name="meanwhile", daemon=True)
     thread.start()
     try:
         yield

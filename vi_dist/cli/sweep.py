@@ -62,13 +62,18 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
 
     say(f"{spec.name}: starting" if resumed is None else f"{spec.name}: going on in {resumed}")
     with ProgressLine() as line:
+        threads = None if "OMP_NUM_THREADS" in os.environ else os.cpu_count()
         executor = make_executor(spec)
         executor.prepare()  # before torch is imported, which takes as long as Ray does
         with uncollected():
+            import torch
+
             from vi_dist.api.sweeping import run_sweep
             from vi_dist.cluster.build_source import BuildSource
             from vi_dist.cluster.timings import Timings
 
+        if threads is not None:  # what Ray's processes are told, torch may have read here
+            torch.set_num_threads(threads)
         result = run_sweep(
             BuildSource(path=spec.model or ""),
             spec.data,

@@ -11,6 +11,9 @@ import ray
 
 from vi_dist.exported import exported
 
+# A process has one Ray at a time: the next one waits until the last has ended.
+_ONE = threading.Lock()
+
 
 class LocalRay:
     """A Ray of our own, started and ended by one thread.
@@ -47,14 +50,18 @@ class LocalRay:
     def _run(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            with exported(self._environment):
-                # "local", or Ray would take any cluster that it finds on this machine for ours.
-                ray.init(
-                    address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-                )
-        except BaseException as error:
-            self._fault = error
-        self._ready.set()
-        self._over.wait()
-        ray.shutdown()
+        with _ONE:
+            try:
+                with exported(self._environment):
+                    # "local", or Ray would take any cluster that it finds on this machine for ours.
+                    ray.init(
+                        address="local",
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                    )
+            except BaseException as error:
+                self._fault = error
+            self._ready.set()
+            self._over.wait()
+            ray.shutdown()

@@ -37,6 +37,7 @@ EASE = 3.0
 """Rest per work. A flush costs 8 ms a run even for one point, and the cores belong to the sweep."""
 # Beginnings of lines after which somebody waits.
 _AWAITED = (b'{"kind": "PacksEnded"', b'{"kind": "SweepEnded"')
+_BEGUN = b'{"kind": "SweepStarted"'
 _log = logging.getLogger(__name__)
 
 
@@ -83,7 +84,9 @@ class Writer:
         while True:
             began = time.monotonic()
             if lines := reader.read():
-                awaited = awaited or any(line.startswith(_AWAITED) for line in lines)
+                for line in lines:
+                    if line.startswith((*_AWAITED, _BEGUN)):
+                        awaited = not line.startswith(_BEGUN)
                 mirror.apply(_decoded(lines, state))
                 durable()
                 state.offset = reader.offset

@@ -27,7 +27,7 @@ from vi_dist.cache import cache_root
 from vi_dist.exported import exported
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.graph import finish_gathered, finish_words
-from vi_dist.vi.lean_loops import lean_loops
+from vi_dist.vi.lean_loops import lean_loops, rewriting
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,12 @@ def compile_steps(
         inputs: an example of each input: the carried tensors, what else `vary` is given, and what else `step` is.
         steps: K, how many are taken in one call: the records get an axis of K in front.
         directory: where compiled programs are kept.
+
+    Raises `ValueError` for a step that hands on one tensor as two.
     """
+    outputs: Any = step.graph.output_node().args[0]
+    if len(set(outputs[: len(inputs[0])])) < len(inputs[0]):
+        raise ValueError("a loop cannot hand on one tensor as two")
     (step, of_step), (vary, of_vary) = _prepared(step), _prepared(vary)
     program = _Steps(step, vary, [*map(len, inputs), len(of_step), len(of_vary)], steps)
     constants = (*of_step, *of_vary)
@@ -214,7 +219,7 @@ class _Steps(torch.nn.Module):
     @property
     def code(self) -> str:
         """What the program does, for its key."""
-        return f"{self.step.code}\n{self.vary.code}\n{self.steps}"
+        return f"{self.step.code}\n{self.vary.code}\n{self.steps}\n{rewriting()}"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         from torch._higher_order_ops.scan import scan  # takes a while, and what is cached needs none

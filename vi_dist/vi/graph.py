@@ -245,17 +245,35 @@ def _seen_through_views(node: Node) -> Node:
     return node
 
 
-# Operations that may change nothing, which a compiler then leaves out.
+# Operations that may change nothing, which a compiler then leaves out; so it does with these by ones and zeros.
 _MAY_VANISH = {_aten.clone, _aten.alias, _aten.pow, _aten.ceil, _aten.floor, _aten.round, _aten.trunc}
+_MAY_VANISH |= {_aten.nan_to_num}
+_ARITHMETIC = {_aten.add, _aten.sub, _aten.mul, _aten.div}
+_UNIFORM = {
+    _aten.zeros_like,
+    _aten.ones_like,
+    _aten.full_like,
+    _aten.new_zeros,
+    _aten.new_ones,
+    _aten.new_full,
+}
 
 
 def _is_elementwise(node: Node) -> bool:
     """Whether a node computes a tensor number by number, and so in memory of its own."""
-    return (
-        isinstance(node.target, torch._ops.OpOverload)
-        and torch.Tag.pointwise in node.target.tags
-        and node.target.overloadpacket not in _MAY_VANISH
-        and isinstance(node.meta.get("val"), Tensor)
+    if not isinstance(node.target, torch._ops.OpOverload) or torch.Tag.pointwise not in node.target.tags:
+        return False
+    packet = node.target.overloadpacket
+    vanishes = packet in _ARITHMETIC and any(map(_is_uniform, node.all_input_nodes))
+    return packet not in _MAY_VANISH and not vanishes and isinstance(node.meta.get("val"), Tensor)
+
+
+def _is_uniform(node: Node) -> bool:
+    """Whether a compiler knows the node's numbers from the graph alone."""
+    if node.op != "call_function":
+        return False
+    return getattr(node.target, "overloadpacket", None) in _UNIFORM or all(
+        map(_is_uniform, node.all_input_nodes)
     )
 
 

@@ -8,10 +8,13 @@ one turn hands to the next is moved. Kernels and their order stay as they are, a
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 _LOOP = re.compile(r"^(?P<indent> *)while \(1\) \{\n(?P<turn>.*?)^(?P=indent)\}\n", re.S | re.M)
@@ -30,7 +33,7 @@ def _handle(group: str, function: str) -> str:
 
 # Statements of a turn: an input's handle, new memory, memory seen otherwise, memory for other numbers, a handle's end.
 _INPUT = _handle("input", "aoti_torch_assign_tensors_out").replace(r"\(.*&", r"\((?P<given>\w+), &")
-_EMPTY = _handle("empty", "aoti_torch_empty_strided")
+_EMPTY = _handle("empty", "aoti_torch_empty_strided").replace(r"\(.*&", r"\(\d+, (?P<shape>\w+), .*&", 1)
 _VIEW = (
     r"^ *auto (?P<view>\w+) = (?P<call>wrap_with_raii_handle_if_needed"
     r"\(reinterpret_tensor_wrapper\((?P<seen>\w+), [^()]*\)\));.*\n"
@@ -39,21 +42,39 @@ _REUSE = r"^ *auto (?P<reuse>\w+) = std::move\((?P<moved>\w+)\);.*\n"
 _RESET = r"^ *(?P<reset>\w+)\.reset\(\);\n"
 _STATEMENT = re.compile("|".join((_INPUT, _EMPTY, _VIEW, _REUSE, _RESET)), re.M)
 # What a kernel and a product into given memory do with a name: no handle of its memory is left anywhere.
-_HARMLESS = re.compile(r"\w+\.data_ptr\(\)|reinterpret_tensor_wrapper\(\w+,|aoti_torch_\w+_out\([^&\n]*\)\);")
+_HARMLESS = re.compile(r"\w+\.data_ptr\(\)|aoti_torch_\w+_out\([^&\n]*\)\);")
+_OTHER_RESULT = re.compile(r"^ *(\w+)\.reset\(\);\n *\1 = (?!std::move\(\w+\);)", re.M)
+_SIZES = re.compile(r"static constexpr int64_t (\w+)\[\] = \{([^}]*)\}")
+# Numbers in memory that is kept from turn to turn: what is larger is worth allocating, and is shared by what follows.
+_LARGEST = 1 << 16
 
 
 def lean(source: str) -> str:
     """Inductor's C++ with lean loops; what is not understood stays as it is."""
-    return _LOOP.sub(_lean_loop, source)
+    numbers = {
+        name: [int(part.strip(" L")) for part in sizes.split(",") if part.strip()]
+        for name, sizes in _SIZES.findall(source)
+    }
+    large = {name for name, sizes in numbers.items() if math.prod(sizes) > _LARGEST}
+    return _LOOP.sub(lambda loop: _lean_loop(loop, large), source)
 
 
-def _lean_loop(loop: re.Match[str]) -> str:
+def rewriting() -> str:
+    """What stands for this rewriting in the key of a program."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+def _lean_loop(loop: re.Match[str], large: set[str]) -> str:
+    """The loop, lean; `large` are names of shapes whose memory is not kept."""
     indent, turn = loop["indent"], loop["turn"]
     condition, ends, body = turn.partition(_CONDITION_ENDS)
-    if not ends or "while (" in turn:
+    if not ends or "while (" in turn or _OTHER_RESULT.search(turn):
         return loop[0]
     results = dict(_RESULT.findall(turn))
-    made = _Turn(indent, results, _outliving(body, set(results.values())))
+    kept = {
+        found["empty"] for found in _STATEMENT.finditer(body) if found["empty"] and found["shape"] in large
+    }
+    made = _Turn(indent, results, _outliving(body, kept | set(results.values())))
     arrays = "".join(_ARRAY.findall(turn))
     condition = re.sub(
         _INPUT, lambda found: _if_looked_at(found, condition), _ARRAY.sub("", condition), flags=re.M
