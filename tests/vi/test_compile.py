@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vi_dist.vi.compile import compile_steps, decide, lift_constants, program_key
+from vi_dist.vi.compile import compile_steps, decide, program_key
 from vi_dist.vi.graph import finish_gathered, trace
+from vi_dist.vi.lifted_constants import lift_constants
 
 
 def _graph(data: torch.Tensor) -> tuple[torch.fx.GraphModule, torch.Tensor]:

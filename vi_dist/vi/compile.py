@@ -21,13 +21,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from vi_dist.cache import cache_root
 from vi_dist.exported import exported
 from vi_dist.model.validation import unvalidated
 from vi_dist.vi.graph import finish_gathered, finish_words
 from vi_dist.vi.lean_loops import lean_loops, rewriting
+from vi_dist.vi.lifted_constants import device_of, lift_constants
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +38,11 @@ EAGER_SECONDS = {"cpu": (2.5e-6, 0.6e-9), "cuda": (1.1e-6, 4.3e-12)}
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE = 6.0, 0.03
 # Graphs beyond this many nodes take minutes to compile.
 MAX_NODES = 6000
-# Numbers in a constant that shares an input with others.
-_SMALL = 4096
 
 # Where Inductor keeps what it compiles. It writes the variable itself at its first use, so what the user wants is what
 # it says now.
 _INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 _OF_THE_USER = os.environ.get(_INDUCTOR)
-
-_aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def decide(mode: str, graph: GraphModule, steps: int) -> Decision:
     nodes = len(graph.graph.nodes)
     if nodes > MAX_NODES:
         return Decision(False, f"{nodes} nodes would take minutes to compile")
-    node, element = EAGER_SECONDS["cuda" if _device(graph).type == "cuda" else "cpu"]
+    node, element = EAGER_SECONDS["cuda" if device_of(graph).type == "cuda" else "cpu"]
     eager = steps * (nodes * node + elements(graph) * element)
     compiling = COMPILE_SECONDS + nodes * COMPILE_SECONDS_PER_NODE
     words = f"{steps} steps of {nodes} nodes: about {eager:.0f} s eager, {compiling:.0f} s to compile"
@@ -90,12 +87,6 @@ def elements(graph: GraphModule) -> int:
         if node.op == "call_function" and isinstance(value, Tensor) and not _is_view(node.target):
             total += value.numel()
     return total
-
-
-def _device(graph: GraphModule) -> torch.device:
-    """Where a traced graph computes: on the device of its inputs, numbers that belong nowhere apart."""
-    values = (node.meta.get("val") for node in graph.graph.nodes if node.op == "placeholder")
-    return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
 
 
 def _is_view(target: Any) -> bool:
@@ -242,65 +233,9 @@ def _prepared(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
     """A copy of the graph as it is compiled, its data apart."""
     lifted, constants = lift_constants(graph)
     finish_gathered(lifted)
-    finish_words(lifted)
+    if device_of(graph).type == "cpu":
+        finish_words(lifted)
     return lifted, constants
-
-
-def lift_constants(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
-    """A copy of the graph with its constant tensors as further inputs, and those tensors.
-
-    Small ones come as slices of one input for each dtype: a loop pays for each input at each turn.
-    """
-    copied = torch.fx.Graph()
-    mapped: dict[Node, Node] = {}
-    nodes = list(graph.graph.nodes)
-    for node in nodes:
-        if node.op == "placeholder":
-            mapped[node] = copied.placeholder(node.name)
-    places, constants = _lifted(graph, copied)
-    for node in nodes:
-        if node.op == "get_attr":
-            mapped[node] = places[str(node.target)]
-        elif node.op == "output":
-            copied.output(torch.fx.node.map_arg(node.args[0], mapped.__getitem__))
-        elif node.op != "placeholder":
-            mapped[node] = copied.node_copy(node, mapped.__getitem__)
-    return GraphModule(torch.nn.Module(), copied), constants
-
-
-def _lifted(graph: GraphModule, copied: torch.fx.Graph) -> tuple[dict[str, Node], list[Tensor]]:
-    """Where the copied graph finds each constant, by name, and its further inputs."""
-    device = _device(graph)  # tracing leaves single numbers on the CPU, whatever the device
-    found: dict[str, Tensor] = {
-        str(node.target): getattr(graph, str(node.target)).to(device)
-        for node in graph.graph.nodes
-        if node.op == "get_attr"
-    }
-    small: dict[torch.dtype, list[str]] = {}
-    places: dict[str, Node] = {}
-    constants: list[Tensor] = []
-    for name, tensor in found.items():
-        if tensor.numel() <= _SMALL:
-            small.setdefault(tensor.dtype, []).append(name)
-        else:
-            places[name] = copied.placeholder(f"constant_{len(constants)}")
-            # One tensor's memory under two names, as of data and their transpose, is refused in a loop.
-            constants.append(tensor.clone() if _shares(tensor, constants) else tensor)
-    joined = [copied.placeholder(f"constants_{number}") for number in range(len(small))]
-    for whole, names in zip(joined, small.values(), strict=True):
-        start = 0
-        for name in names:
-            shape, end = list(found[name].shape), start + found[name].numel()
-            part = copied.call_function(_aten.slice.Tensor, (whole, 0, start, end))
-            places[name], start = copied.call_function(_aten.view.default, (part, shape)), end
-        constants.append(torch.cat([found[name].reshape(-1) for name in names]))
-    return places, constants
-
-
-def _shares(tensor: Tensor, others: Sequence[Tensor]) -> bool:
-    """Whether a tensor's memory is also one of the others'."""
-    memory = tensor.untyped_storage().data_ptr()
-    return any(other.untyped_storage().data_ptr() == memory for other in others)
 
 
 def program_key(code: str, examples: Sequence[Tensor]) -> str:
