@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import re
 
-from vi_dist.vi.lean_loops import lean
+import pytest
+
+from vi_dist.vi.lean_loops import _lean_wrapper, lean, lean_loops
 
 
 def _handle(name: str, call: str) -> str:
@@ -128,3 +130,21 @@ def test_other_code_stays_as_it_is() -> None:
     nested = _turn("        while (other) {\n        }\n")
     assert lean(nested) == nested
     assert lean("int main() {\n    while (1) {\n        f();\n    }\n}\n").count("f();") == 1
+
+
+def test_the_stock_writer_is_back_afterwards_and_stays_where_torch_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch._inductor.codegen import common
+
+    common.init_backend_registration()
+    stock = common.device_codegens["cpu"]
+    with lean_loops():
+        assert common.device_codegens["cpu"] is not stock
+    assert common.device_codegens["cpu"] is stock
+    monkeypatch.delattr("torch._inductor.codegen.cpp_wrapper_cpu.CppWrapperCpu")
+    monkeypatch.setattr(
+        "vi_dist.vi.lean_loops._lean_wrapper", _lean_wrapper.__wrapped__
+    )  # not the one it keeps
+    with lean_loops():
+        assert common.device_codegens["cpu"] is stock

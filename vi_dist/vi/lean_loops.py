@@ -140,9 +140,14 @@ def lean_loops() -> Iterator[None]:
     """While this is open, what Inductor compiles ahead of time for a CPU has lean loops."""
     from torch._inductor.codegen import common
 
-    common.init_backend_registration()
-    before = common.device_codegens["cpu"]
-    common.device_codegens["cpu"] = replace(before, cpp_wrapper_codegen=_lean_wrapper())
+    try:
+        common.init_backend_registration()
+        before = common.device_codegens["cpu"]
+        lean_one = replace(before, cpp_wrapper_codegen=_lean_wrapper())
+    except (ImportError, AttributeError, KeyError, TypeError):  # another torch, whose loops stay as they are
+        yield
+        return
+    common.device_codegens["cpu"] = lean_one
     try:
         yield
     finally:
