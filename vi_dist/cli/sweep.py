@@ -102,6 +102,7 @@ def _import_what_the_end_needs() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
     with uncollected():
         import arviz  # noqa: F401
+        import torch._dynamo  # noqa: F401
 
         import vi_dist.report.page  # noqa: F401
 

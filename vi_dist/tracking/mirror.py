@@ -57,6 +57,9 @@ class Mirror:
     Args:
         store: where to.
         state: what earlier writers of this spool have done; carried on in place.
+
+    Attributes:
+        awaited: whether the sweep's packs have ended, so that somebody waits for the rest.
     """
 
     def __init__(self, store: Store, state: State) -> None:
@@ -65,6 +68,7 @@ class Mirror:
         self._buffers: dict[str, _Buffer] = {}
         self._closed: set[str] = set()
         self._found = ""
+        self.awaited = False
         if state.sweep:
             self._find_runs()
 
@@ -106,11 +110,12 @@ class Mirror:
                 text = link_runs(record.text, self.state.experiment_id, self.state.run_ids, LONGEST_TAG)
                 self._buffer(PARENT).tags["mlflow.note.content"] = text
             case PacksEnded():
-                pass  # MLflow has no place for it
+                self.awaited = True
             case SweepEnded():
                 self._end_sweep(record)
 
     def _start_sweep(self, record: SweepStarted) -> None:
+        self.awaited = False
         state = self.state
         state.sweep = record.sweep
         state.experiment_id = self.store.experiment(record.experiment)

@@ -37,7 +37,6 @@ EASE = 3.0
 """Rest per work. A flush costs 8 ms a run even for one point, and the cores belong to the sweep."""
 # Beginnings of lines after which somebody waits.
 _AWAITED = (b'{"kind": "PacksEnded"', b'{"kind": "SweepEnded"')
-_BEGUN = b'{"kind": "SweepStarted"'
 _log = logging.getLogger(__name__)
 
 
@@ -80,13 +79,10 @@ class Writer:
         state = State.load(self.directory)
         mirror = Mirror(store, state)
         reader = SpoolReader(self.directory / RECORDS, state.offset)
-        seen_the_end = awaited = False
+        seen_the_end = False
         while True:
             began = time.monotonic()
             if lines := reader.read():
-                for line in lines:
-                    if line.startswith((*_AWAITED, _BEGUN)):
-                        awaited = not line.startswith(_BEGUN)
                 mirror.apply(_decoded(lines, state))
                 durable()
                 state.offset = reader.offset
@@ -95,7 +91,7 @@ class Writer:
             elif seen_the_end or (self.alone() and not self._end_for_driver(state)):
                 return
             if not seen_the_end:
-                self._rest(reader, 0.0 if awaited else max(REST[0], EASE * (time.monotonic() - began)))
+                self._rest(reader, 0.0 if mirror.awaited else max(REST[0], EASE * (time.monotonic() - began)))
 
     def _rest(self, reader: SpoolReader, seconds: float) -> None:
         """Let records gather, but not while somebody waits for the sweep's end."""

@@ -218,12 +218,15 @@ def finish_gathered(module: GraphModule) -> None:
 
     Inductor would compute them at each place anew, from several gathers.
     """
-    for node in list(module.graph.nodes):
+    sources: dict[Node, None] = {}
+    for node in module.graph.nodes:
         value = node.meta.get("val")
         if node.target is _aten.index.Tensor and isinstance(value, Tensor):
             source = _seen_through_views(node.all_input_nodes[0])
             if _is_elementwise(source) and source.meta["val"].numel() < value.numel():
-                _finish(module, source)
+                sources[source] = None
+    for source in sources:
+        _finish(module, source)
     module.recompile()
 
 
@@ -239,8 +242,13 @@ def finish_words(module: GraphModule) -> None:
     module.recompile()
 
 
+def is_view(node: Node) -> bool:
+    """Whether a node only looks at memory that another one has."""
+    return bool(getattr(node.target, "is_view", False))
+
+
 def _seen_through_views(node: Node) -> Node:
-    while isinstance(node.target, torch._ops.OpOverload) and node.target.is_view:
+    while is_view(node):
         node = node.all_input_nodes[0]
     return node
 
@@ -282,10 +290,7 @@ def _finish(module: GraphModule, node: Node) -> None:
 
     Only where a node's memory is its own: strides count from where memory begins, not from where a view does.
     """
-    value, users = (
-        node.meta["val"],
-        [user for user in node.users if user.target is not _aten.as_strided.default],
-    )
+    value, users = node.meta["val"], list(node.users)
     with module.graph.inserting_after(node):
         view = (node, list(value.shape), list(value.stride()), 0)
         finished = module.graph.call_function(_aten.as_strided.default, view)

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vi_dist.vi.compile import Decision, check_agreement, compile_graph, decide
+from vi_dist.vi.agreement import apart, check_agreement
+from vi_dist.vi.compile import Decision, compile_graph, decide
 from vi_dist.vi.graph import trace
-from vi_dist.vi.guides.family import fixed_normals
 from vi_dist.vi.trace import JointProgram
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class JointValues:
         if decision.compiled:
             try:
                 compiled = compile_graph(self._graph, (self._example(),), cache)
-                example = fixed_normals("agreement", (self.batch, self.size), self._example())
+                example = apart(self._example(), by=1.0)
                 with torch.no_grad():
                     check_agreement(compiled(example)[0], self._graph(example)[0])
                 self._run = compiled

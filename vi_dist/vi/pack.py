@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from vi_dist.vi.agreement import apart, check_agreement
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.columns import Column, column_tensors, group, padded
-from vi_dist.vi.compile import Decision, check_agreement, compile_graph, compile_steps, decide
+from vi_dist.vi.compile import Decision, compile_graph, compile_steps, decide
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.delta import DeltaFamily
-from vi_dist.vi.guides.family import Family, fixed_normals
+from vi_dist.vi.guides.family import Family
 from vi_dist.vi.guides.mean_field import MeanField
 from vi_dist.vi.initialisation import Start
 from vi_dist.vi.layout import Layout
@@ -220,18 +220,15 @@ class PackProgram:
     def _stepping(self) -> _Stepping:
         return self._in_one_call or _Stepping(self._one_step)
 
-    def _given(self, first: Tensor, steps: int) -> Iterator[tuple[Tensor, ...]]:
-        """For every call ahead, what it is given besides state and constants: noise, or what that is made of.
+    def _given(self, first: Tensor, steps: int) -> list[tuple[Tensor, ...]]:
+        """For every call ahead, what it is given besides state and constants: noise, or what that is made of for one.
 
         `first` is the number of each column's first step, `(C,)`.
         """
-        at_once = self._stepping.at_once
         if self._stepping.makes_noise:
-            yield from itertools.repeat(self._noise_inputs(), steps // at_once)
-            return
+            return [self._noise_inputs()]
         ahead = torch.arange(steps, device=self.device)[:, None]
-        for eps in self.noise(TRAINING, first + ahead).split(at_once):
-            yield (eps,)
+        return [(eps,) for eps in self.noise(TRAINING, first + ahead).split(self._stepping.at_once)]
 
     def _one_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step of the flat graph or, in a loop, of the model itself; noise and records have an axis of one step."""
@@ -292,9 +289,7 @@ class PackProgram:
     def _apart(self) -> PackState:
         """A start at which no two coordinates are equal, so that it shows if one is taken for another."""
         state = self.start()
-        return replace(
-            state, params=state.params + 0.1 * fixed_normals("apart", state.params.shape, state.params)
-        )
+        return replace(state, params=apart(state.params))
 
     def _check(self, expected: Trajectory) -> None:
         """Raise `Miscompiled` unless some steps record what they did before the program was compiled."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from vi_dist.vi.compile import Decision, check_agreement, compile_graph, decide
+from vi_dist.vi.agreement import apart, check_agreement
+from vi_dist.vi.compile import Decision, compile_graph, decide
 from vi_dist.vi.graph import trace
-from vi_dist.vi.guides.family import fixed_normals
 from vi_dist.vi.noise import EVALUATION, TRAINING, NormalSource
 from vi_dist.vi.pack import NOISE_BLOCK, PackProgram
 from vi_dist.vi.state import PackState, Trajectory
@@ -126,9 +126,9 @@ class ShardGroup:
             if decision.compiled:
                 example = program.own_example()
                 self._own[place] = compile_graph(own, example, cache)
-                params = example[0] + 0.1 * fixed_normals("apart", example[0].shape, example[0])
+                inputs = (apart(example[0]), *example[1:])
                 with torch.no_grad():
-                    found, expected = (run(params, *example[1:])[0] for run in (self._own[place], own))
+                    found, expected = (run(*inputs)[0] for run in (self._own[place], own))
                 check_agreement(found, expected)
             if decide(mode, rest, steps).compiled:
                 self._rest[place] = compile_graph(rest, program.rest_example(), cache)
