@@ -135,6 +135,27 @@ def test_workers_begin_with_different_programs_and_stay_with_them(
     assert sorted(index for _, index in executor.taken) == [0, 1, 2, 3, 4]
 
 
+class EverySecondTime(InlineExecutor):
+    """A worker that every other wait finds busy."""
+
+    waits = 0
+
+    def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        self.waits += 1
+        return [] if self.waits % 2 else super().wait(handles, timeout)
+
+
+@pytest.mark.parametrize(("executor", "turns"), [(EverySecondTime, 3), (InlineExecutor, 0)])
+def test_what_is_done_aside_takes_turns_while_workers_are_busy(
+    toy_setup: MakeSetup, configuration: Configure, executor: type[InlineExecutor], turns: int
+) -> None:
+    aside = iter(range(3))
+    runs = runs_of([configuration(seed=0)], [configuration(seed=1)])
+    Driver(runs, toy_setup(), executor(), aside=aside).run()
+    assert [run.outcomes[0].status for run in runs if run.outcomes] == ["finished", "finished"]
+    assert 3 - len(list(aside)) == turns
+
+
 def test_every_pack_comes_to_its_end(
     toy_setup: MakeSetup, configuration: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def run_sweep(
     initial_values: Mapping[Any, Any] | None = None,
     resumed: Path | None = None,
     executor: Executor | None = None,
-    meanwhile: Callable[[], None] | None = None,
+    aside: Iterable[object] = (),
 ) -> SweepResult:
     """Run a sweep; see `Experiment.sweep`.
 
@@ -61,7 +60,7 @@ def run_sweep(
         objective: the callable that the spec speaks of.
         resumed: the directory of a sweep that died or was interrupted, which goes on where it stood.
         executor: where the packs run, prepared already; it is closed. By default what the spec says.
-        meanwhile: called in a thread of its own while workers start and step; it is over before results are written.
+        aside: see `Driver`.
     """
     timings = timings or Timings()
     if executor is None:
@@ -89,7 +88,7 @@ def run_sweep(
             tracker.start()
         recorder.write(started(planned, files.directory.name, State.load(files.spool).sweep))
         with _closing(recorder), _published(files.directory, spec.output_dir):
-            return _run(planned, journal, files, recorder, progress, objective, meanwhile)
+            return _run(planned, journal, files, recorder, progress, objective, aside)
     finally:
         executor.close()
 
@@ -105,25 +104,6 @@ def _closing(recorder: Recorder) -> Iterator[None]:
         recorder.write(SweepEnded("interrupted" if stopped else "failed", reason))
         recorder.tracker.close(timeout=0)
         raise
-
-
-@contextmanager
-def _beside(function: Callable[[], None] | None) -> Iterator[None]:
-    """A function runs in a thread of its own, and has ended when this has."""
-    if function is None:
-        yield
-        return
-
-    def run() -> None:
-        with suppress(Exception):  # whatever it is, it will be met again where it matters
-            function()
-
-    thread = threading.Thread(target=run, name="meanwhile", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 @contextmanager
@@ -143,7 +123,7 @@ def _run(
     recorder: Recorder,
     progress: ProgressCallback | None,
     objective: Objective | None,
-    meanwhile: Callable[[], None] | None,
+    aside: Iterable[object],
 ) -> SweepResult:
     """From the first pack to the result on disk."""
     spec = planned.spec
@@ -166,9 +146,9 @@ def _run(
             expected=course.expected,
             objective=planned.objective,
             score=None if objective is None else scoring(objective, planned),
+            aside=aside,
         )
-        with _beside(meanwhile):
-            driver.run()
+        driver.run()
         finish(result, files, recorder, interrupts)
     if not result.interrupted:
         journal.forget()

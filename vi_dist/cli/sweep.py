@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
             timings=Timings(began=STARTED),
             resumed=resumed,
             executor=executor,
-            meanwhile=_import_what_the_end_needs,
+            aside=_imports_for_the_end(),
         )
     from vi_dist.report.leaderboard import best
 
@@ -96,15 +98,17 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
         raise typer.Exit(FAILED)
 
 
-def _import_what_the_end_needs() -> None:
-    """Three seconds of imports, while this process waits for workers."""
+def _imports_for_the_end() -> Iterator[None]:
+    """Two seconds of imports, for a process that waits for its workers.
+
+    Not in a thread: two threads that import one package whose modules import each other break it for the whole process.
+    """
     # ArviZ's import tells of its own future.
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
-    with uncollected():
-        import arviz  # noqa: F401
-        import torch._dynamo  # noqa: F401
-
-        import vi_dist.report.page  # noqa: F401
+    for name in ("scipy.stats", "matplotlib.pyplot", "arviz", "torch._dynamo", "vi_dist.report.page"):
+        with suppress(ImportError), uncollected():  # it will be met again where it matters
+            import_module(name)
+        yield
 
 
 def _tell(result: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
 from vi_dist.cluster.fault import one_line
@@ -51,6 +51,7 @@ class Driver:
         expected: configurations and their steps in all, where more follows than `runs`.
         objective: what is told as the best so far, an attribute of `Outcome`.
         score: of an outcome by its pack and row, taken after every evaluation (`PackRun.score`).
+        aside: taken a turn further whenever workers leave nothing to do; never waited for.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Driver:
         expected: tuple[int, int] | None = None,
         objective: str = "elbo",
         score: Callable[[PackRun, int], float] | None = None,
+        aside: Iterable[object] = (),
     ) -> None:
         self.runs, self.setup, self.executor, self.observers = list(runs), setup, executor, list(observers)
         self.timings = timings or Timings()
@@ -76,7 +78,7 @@ class Driver:
         self.chunk_seconds = chunk_seconds
         self.follow, self.limits = follow, limits or TimeLimits()
         self.interrupted = False
-        self._score = score
+        self._score, self._aside = score, iter(aside)
         self._meter = Meter(self.runs, callback, expected, objective)
         self._phase: list[PackRun] = list(self.runs)
         self._paused: list[PackRun] = []
@@ -137,6 +139,8 @@ class Driver:
         done = self.executor.wait(list(self._calls), POLL_SECONDS)
         for handle in done:
             self._receive(handle)
+        if not done:
+            next(self._aside, None)
         if self.limits.over:
             self._drop_queue()
         traced = (
