@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from vi_dist.vi.compile import compile_steps, decide, program_key
+from vi_dist.vi.compile import (
+    SAVED,
+    compile_steps,
+    compiling_seconds,
+    decide,
+    eager_seconds,
+    program_key,
+    steps_that_pay,
+)
 from vi_dist.vi.graph import finish_gathered, trace
 from vi_dist.vi.lifted_constants import lift_constants
 
@@ -135,6 +143,9 @@ def test_the_decision_weighs_the_steps_ahead_against_the_graph(monkeypatch: pyte
     graph, _ = _graph(torch.ones(3, 4, dtype=torch.float64))
     assert not decide("auto", graph, 10).compiled
     assert decide("auto", graph, 10**8).compiled
+    enough = steps_that_pay(graph)
+    assert compiling_seconds(graph) == pytest.approx(SAVED * eager_seconds(graph) * enough, rel=1e-3)
+    assert not decide("auto", graph, enough).compiled and decide("auto", graph, enough + 1).compiled
     assert decide("always", graph, 1).compiled
     assert not decide("never", graph, 10**8).compiled
     monkeypatch.setenv("CXX", "no-such-compiler")

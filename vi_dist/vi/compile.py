@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import logging
+import math
 import os
 import platform
 import shutil
@@ -32,10 +33,12 @@ from vi_dist.vi.lifted_constants import device_of, lift_constants
 
 log = logging.getLogger(__name__)
 
-# Seconds of an eager node, and of an element of its output: measured on one core, and on a GPU that replays them.
-EAGER_SECONDS = {"cpu": (2.5e-6, 0.6e-9), "cuda": (1.1e-6, 4.3e-12)}
-# Seconds of compiling, measured on one core.
-COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE = 6.0, 0.03
+# Seconds of an eager node, and of an element of its output: measured on one core (`benchmarks.compile_pays`), and on a
+# GPU that replays them.
+EAGER_SECONDS = {"cpu": (3.0e-6, 0.8e-9), "cuda": (1.1e-6, 4.3e-12)}
+# Seconds of compiling, measured on one core; the part of an eager step's time that a compiled one saves.
+COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE = 8.5, 0.0175
+SAVED = 0.8
 # Graphs beyond this many nodes take minutes to compile.
 MAX_NODES = 6000
 
@@ -72,11 +75,25 @@ def decide(mode: str, graph: GraphModule, steps: int) -> Decision:
     nodes = len(graph.graph.nodes)
     if nodes > MAX_NODES:
         return Decision(False, f"{nodes} nodes would take minutes to compile")
-    node, element = EAGER_SECONDS["cuda" if device_of(graph).type == "cuda" else "cpu"]
-    eager = steps * (nodes * node + elements(graph) * element)
-    compiling = COMPILE_SECONDS + nodes * COMPILE_SECONDS_PER_NODE
+    eager, compiling = steps * eager_seconds(graph), compiling_seconds(graph)
     words = f"{steps} steps of {nodes} nodes: about {eager:.0f} s eager, {compiling:.0f} s to compile"
-    return Decision(0.6 * eager > compiling, words)
+    return Decision(steps > steps_that_pay(graph), words)
+
+
+def steps_that_pay(graph: GraphModule) -> int:
+    """From how many steps on compiling them takes less time than it saves."""
+    return math.ceil(compiling_seconds(graph) / (SAVED * eager_seconds(graph)))
+
+
+def eager_seconds(graph: GraphModule) -> float:
+    """What running a traced graph node by node takes, roughly."""
+    node, element = EAGER_SECONDS["cuda" if device_of(graph).type == "cuda" else "cpu"]
+    return len(graph.graph.nodes) * node + elements(graph) * element
+
+
+def compiling_seconds(graph: GraphModule) -> float:
+    """What compiling a traced graph takes, roughly, where others have been compiled before."""
+    return COMPILE_SECONDS + len(graph.graph.nodes) * COMPILE_SECONDS_PER_NODE
 
 
 def elements(graph: GraphModule) -> int:
