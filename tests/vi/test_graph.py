@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from vi_dist.vi.graph import nan_where_failed, trace
+from vi_dist.vi.graph import nan_where_failed, spell_tanh, trace
 from vi_dist.vi.softplus_sums import group_softplus_sums, sum_softplus
 
 F64 = torch.float64
@@ -159,6 +159,20 @@ def test_samples_are_the_rows_of_a_product_with_data() -> None:
     assert product.meta["val"].shape == (8, 40)
     x = torch.randn(8, 3, dtype=F64)
     torch.testing.assert_close(graph(x), x @ data.T, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_a_spelled_tanh_is_tanh(dtype: torch.dtype) -> None:
+    graph = trace(lambda x: (x.tanh(), x.to(torch.bfloat16).tanh()), torch.zeros(3, dtype=dtype))
+    spell_tanh(graph)
+    assert [str(node.target) for node in graph.graph.nodes].count("aten.tanh.default") == 1
+    near = [torch.linspace(-12, 12, 20001, dtype=dtype), torch.linspace(0.45, 0.65, 5001, dtype=dtype)]
+    x = torch.cat([*near, torch.logspace(-30, 0, 5001, dtype=dtype)])
+    expected = x.double().tanh()
+    error = (graph(x)[0].double() - expected).abs() / expected.abs().clamp_min(1e-300)
+    assert error.max() < 4 * torch.finfo(dtype).eps
+    ends = torch.tensor([torch.inf, -torch.inf, torch.nan, 300.0, 0.0], dtype=dtype)
+    torch.testing.assert_close(graph(ends)[0], ends.tanh(), equal_nan=True, rtol=0, atol=0)
 
 
 def test_powers_of_data_share_a_logarithm() -> None:

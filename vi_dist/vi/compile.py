@@ -27,7 +27,7 @@ from torch.fx import GraphModule
 from vi_dist.cache import cache_root
 from vi_dist.exported import exported
 from vi_dist.model.validation import unvalidated
-from vi_dist.vi.graph import finish_gathered, finish_words, is_view
+from vi_dist.vi.graph import finish_gathered, finish_words, is_view, spell_tanh
 from vi_dist.vi.lean_loops import lean_loops, rewriting
 from vi_dist.vi.lifted_constants import device_of, lift_constants
 
@@ -232,6 +232,7 @@ def _prepared(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
     finish_gathered(lifted)
     if device_of(graph).type == "cpu":
         finish_words(lifted)
+        spell_tanh(lifted)
     return lifted, constants
 
 
