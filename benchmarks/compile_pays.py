@@ -1,6 +1,6 @@
 """When compiling a step pays: what `auto` expects of a program, beside what is measured.
 
-    python -m benchmarks.compile_pays                  # fourteen programs, about ten minutes
+    python -m benchmarks.compile_pays                  # 21 programs, a quarter of an hour and more
     python -m benchmarks.compile_pays --models german_credit --out pays.parquet
 
 One core. `eager_us` and `compiled_us` are CPU time of a step of the whole pack, medians of slices in turns, and
@@ -13,27 +13,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.models.table import CASES
+from benchmarks.models.table import CASES, GUIDES, MAX_NUMBERS
 from benchmarks.sides.side import Job
 from benchmarks.single_core import settle
-from benchmarks.slices import Slices, interleave
-from benchmarks.tables import tell, write
+from benchmarks.slices import Slices, interleave, steps_of_a_slice
+from benchmarks.tables import parser_of, tell, write
 
 SHOWN = (
     "model", "guide", "C", "S", "nodes", "eager_us", "expected_us", "compiled_us", "compile_s", "expected_s", "pays_at",
     "auto_at",
 )  # fmt: skip
-GUIDES = ("mean_field", "full_rank")
 SIZES = ((64, 1), (64, 8))
 # Of the one model, sizes that differ much.
 MORE = {"german_credit": ((1, 1), (256, 1), (256, 8))}
-MAX_NUMBERS = 30_000_000
 REPEATS, SLICE_SECONDS = 7, 0.2
 
 
@@ -53,11 +50,8 @@ def main() -> None:
 
 
 def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default=",".join(CASES), help=f"of {','.join(CASES)}")
-    parser.add_argument("--out", help="Parquet file for the table")
     return parser.parse_args()
 
 
@@ -93,7 +87,7 @@ def _measured(job: Job) -> dict[str, Any]:
     began = _cpu_seconds()
     compiled = Packed(job, compiled=True)
     compiling = _cpu_seconds() - began
-    sides = [Slices(side, _steps(side)) for side in (eager, compiled)]
+    sides = [Slices(side, steps_of_a_slice(side, SLICE_SECONDS)) for side in (eager, compiled)]
     interleave(sides, REPEATS, 60.0)
     slow, quick = (statistics.median(side.cpu) for side in sides)
     return {
@@ -113,20 +107,9 @@ def _measured(job: Job) -> dict[str, Any]:
     }
 
 
-def _steps(side: Any) -> int:
-    """Steps of a slice, a multiple of what a compiled program takes in one call."""
-    timed = Slices(side, 64)
-    timed.take()
-    timed.take()
-    return 64 * max(1, round(SLICE_SECONDS / (64 * timed.cpu[-1])))
-
-
 def _cpu_seconds() -> float:
     """CPU time of this process and of the children it has waited for."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    return sum(os.times()[:4])
 
 
 if __name__ == "__main__":

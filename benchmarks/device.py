@@ -35,7 +35,7 @@ from benchmarks.sides.programs import built, program
 from benchmarks.sides.pyro_side import Pyro
 from benchmarks.sides.side import Job, Side
 from benchmarks.slices import Slices, interleave, median_ratio
-from benchmarks.tables import tell, write
+from benchmarks.tables import parser_of, tell, write
 
 SIDES = ("launched", "replayed", "compiled", "numpyro", "pyro")
 SHOWN = (
@@ -87,9 +87,7 @@ def main() -> None:
 
 
 def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--models", default="german_credit", help=f"of {','.join(CASES)}")
     parser.add_argument("--guides", default="mean_field")
     parser.add_argument("--columns", default="64,256,1024,4096", help="C, configurations of a pack")
@@ -101,7 +99,6 @@ def _parsed() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only-compile", action="store_true", help="compile, time nothing")
-    parser.add_argument("--out", help="Parquet file for the table (needs pandas)")
     return parser.parse_args()
 
 

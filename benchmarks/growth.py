@@ -17,11 +17,10 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import tell, write
+from benchmarks.tables import parser_of, tell, write
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("axis", "guide", "C", "S", "rows", "d", "us", "cpu_us", "peak_mb", "step_mb")
@@ -55,11 +54,8 @@ def main() -> None:
 
 
 def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--axes", default=",".join(AXES), help=f"of {','.join(AXES)}")
-    parser.add_argument("--out", help="Parquet file for the table")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -88,18 +84,14 @@ def _measured(point: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.models.logistic import logistic
     from benchmarks.sides.packed import Packed
     from benchmarks.sides.side import Job
-    from benchmarks.slices import Slices
+    from benchmarks.slices import Slices, steps_of_a_slice
 
     case = logistic(point["rows"], point["d"])
     side = Packed(Job(case, point["guide"], point["C"], point["S"]), compiled=True)
     before = _peak_mb()
     if not point["steps"]:
         return {}
-    side.advance(64)
-    began = time.perf_counter()
-    side.advance(64)
-    steps = 64 * max(1, round(SLICE_SECONDS / (time.perf_counter() - began)))
-    timed = Slices(side, steps)
+    timed = Slices(side, steps_of_a_slice(side, SLICE_SECONDS))
     for _ in range(REPEATS):
         timed.take()
     return {

@@ -27,6 +27,14 @@ class Slices:
         self.wall.append((time.perf_counter() - wall) / self.steps)
 
 
+def steps_of_a_slice(side: Side, seconds: float) -> int:
+    """Steps that take about so many seconds: a multiple of 64, which compiled programs take in one call."""
+    side.advance(64)
+    began = time.perf_counter()
+    side.advance(64)
+    return 64 * max(1, round(seconds / (time.perf_counter() - began)))
+
+
 def interleave(sides: Sequence[Slices], repeats: int, seconds: float) -> None:
     """Take one slice of each side in turns, `repeats` times, or at least five times within so many seconds.
 

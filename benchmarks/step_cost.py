@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.agreement import agrees, elbos
-from benchmarks.models.table import CASES
+from benchmarks.models.table import CASES, GUIDES, MAX_NUMBERS
 from benchmarks.peers import require
 from benchmarks.sides.numpyro_side import NumPyro
 from benchmarks.sides.packed import Packed, starting_values
@@ -27,18 +27,15 @@ from benchmarks.sides.pyro_side import Pyro
 from benchmarks.sides.side import Job, Side
 from benchmarks.single_core import settle
 from benchmarks.slices import Slices, interleave, median_ratio
-from benchmarks.tables import tell, write
+from benchmarks.tables import parser_of, tell, write
 
 SIDES = ("eager", "compiled", "pyro", "numpyro")
-GUIDES = ("mean_field", "full_rank")
 COLUMNS, SAMPLES = (1, 16, 64, 256, 1024), (1, 10)
 SHOWN = ("model", "guide", "C", "S", "side", "wall_us", "cpu_us", "ahead", "ahead_cpu", "elbo", "void")
 # Seconds that a call takes apart from its samples; with the case's own estimate it sets the slices' length.
 CALL_SECONDS = 5e-5
 # Slices are whole multiples of the steps that a compiled program takes in one call, in packs of this width and wider.
 CALL_STEPS = ((1, 64), (9, 16))
-# Numbers in one array of a step, samples times rows of data, beyond which a row is left out.
-MAX_NUMBERS = 30_000_000
 
 
 def main() -> None:
@@ -60,9 +57,7 @@ def main() -> None:
 
 
 def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--models", help=f"of {','.join(CASES)}")
     parser.add_argument("--guides", help=f"of {','.join(GUIDES)}")
     parser.add_argument("--columns", help="C, configurations of a pack, for example 1,64,256")
@@ -76,7 +71,6 @@ def _parsed() -> argparse.Namespace:
     )
     parser.add_argument("--slice", type=float, default=0.04, help="seconds of one slice, roughly")
     parser.add_argument("--core", type=int, help="to run on; default: the last one")
-    parser.add_argument("--out", help="Parquet file for the table")
     return parser.parse_args()
 
 

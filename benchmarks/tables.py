@@ -1,11 +1,19 @@
-"""Tables of the benchmarks: as text and as Parquet."""
+"""Tables of the benchmarks, as text and as Parquet, and the parsers of commands that write them."""
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """The parser of a command that writes one table, `--out`; `text` is its module's."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", help="Parquet file for the table (needs pandas)")
+    return parser
 
 
 def text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import require
-from benchmarks.tables import text, write
+from benchmarks.tables import parser_of, text, write
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "benchmarks/sweep.yaml"
@@ -60,9 +60,7 @@ def main() -> None:
 
 
 def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--sides", default="ours,peer", help="of ours,peer")
     parser.add_argument("--configurations", type=int, default=256)
     parser.add_argument("--peer-configurations", type=int, default=16)
@@ -70,7 +68,6 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=1, help="S, draws per step")
     parser.add_argument("--guides", default="mean_field,full_rank")
     parser.add_argument("--trials", type=int, default=2, help="of the peer at a time, and our actors at most")
-    parser.add_argument("--out", help="Parquet file for the table")
     return parser.parse_args()
 
 

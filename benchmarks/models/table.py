@@ -1,4 +1,4 @@
-"""All models of the benchmarks, by name."""
+"""All models of the benchmarks, by name, and what they are stepped with."""
 
 from __future__ import annotations
 
@@ -15,3 +15,6 @@ CASES: dict[str, Case] = {
         logistic.CASE,
     )
 }
+GUIDES = ("mean_field", "full_rank")
+# Numbers in one array of a step, samples times rows of data, beyond which a benchmark leaves a job out.
+MAX_NUMBERS = 30_000_000
