@@ -1,4 +1,4 @@
-"""The two exceptions that a user's mistake raises; everything else is a bug of ours."""
+"""The exceptions that a user's mistake or a damaged file raises; everything else is a bug of ours."""
 
 from __future__ import annotations
 
@@ -43,6 +43,27 @@ class SpecError(ValueError):
 
 class ModelError(SpecError):
     """A fault in the user's model, its data or its guide, found before anything starts."""
+
+
+class DamagedFile(SpecError):
+    """A file that is read back is not what was written.
+
+    Args:
+        message: what is wrong with it.
+        path: the file.
+        cure: what makes it whole again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        key: str | None = None,
+        allowed: Iterable[object] = (),
+        cure: str = "",
+    ) -> None:
+        super().__init__(f"{message}; {cure}" if cure else message, path=path, key=key, allowed=allowed)
 
 
 def _rebuild(

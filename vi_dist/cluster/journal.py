@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import logging
 import shutil
 from collections import deque
 from collections.abc import Sequence
@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vi_dist.checked_files import replace_file, set_aside
+from vi_dist.cluster import answer_bytes
 from vi_dist.cluster.executor import Executor, Handle
+from vi_dist.cluster.pack_states import PackStates
 from vi_dist.cluster.setup import Setup
-from vi_dist.cluster.sweep_files import replace_file
 from vi_dist.cluster.task import Chunk, Evaluated, PackTask
 from vi_dist.errors import SpecError
+from vi_dist.framed import framed, read_records
 from vi_dist.tracking.lock import FileLock
 
-# Bytes before an answer that say how long it is: one that a crash tore is not taken for a whole one.
-_LENGTH = 8
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +34,12 @@ class Journal(Executor):
     """An executor that writes down what another one's workers answer, and does not ask twice.
 
     What a driver does follows from the answers it gets. So a sweep that died is resumed by running it again over its
-    journal: packs that had ended end at once, those under way go on from their last state.
+    journal: packs that had ended end at once, those under way go on from their last state. An answer or a state that is
+    damaged is named, set aside and computed again, with all that came after it in its pack.
 
     Args:
         executor: asked for what is not known.
-        directory: of the journal; for each pack ``<index>.answers`` and the state after the last of them.
+        directory: of the journal; for each pack ``<index>.answers`` and its `PackStates`.
 
     Raises `SpecError` while another process writes it.
     """
@@ -48,6 +51,7 @@ class Journal(Executor):
         self._lock = FileLock(directory / "lock")
         if not self._lock.acquire():
             raise SpecError("this sweep is under way in another process", path=directory.parent)
+        self._states = PackStates(directory)
         self._known = {int(file.stem): self._read(file) for file in directory.glob("*.answers")}
         self._chunks = {
             index: sum(isinstance(answer, Chunk) for answer in answers)
@@ -95,6 +99,7 @@ class Journal(Executor):
 
     def close(self) -> None:
         self._executor.close()
+        self._states.close()
         self._lock.release()
 
     def forget(self) -> None:
@@ -105,41 +110,51 @@ class Journal(Executor):
         return self._executor.missing()
 
     def _write(self, index: int, answer: Chunk | Evaluated) -> None:
-        """Keep an answer; the state it leads to is there before it, and the one before it until then."""
-        before = self._chunks.get(index, 0)
+        """Keep an answer; the state it leads to is there before it."""
+        chunks = self._chunks.get(index, 0)
         if isinstance(answer, Chunk):
-            self._chunks[index] = before + 1
-            replace_file(self._state(index, before + 1), answer.state)
-            answer = replace(answer, state=b"")
-        content = pickle.dumps(answer)
+            chunks += 1
+            self._chunks[index] = chunks
+            self._states.write(index, chunks, answer.state)
         with (self._directory / f"{index}.answers").open("ab") as file:
-            file.write(len(content).to_bytes(_LENGTH, "little") + content)
-        if self._chunks.get(index, 0) > before:
-            self._state(index, before).unlink(missing_ok=True)
+            file.write(framed(answer_bytes.to_bytes(answer)))
+        self._states.supersede(index, chunks, kept=2 if isinstance(answer, Chunk) else 1)
 
     def _read(self, file: Path) -> deque[Chunk | Evaluated]:
-        """A pack's answers, the last chunk with its state; a torn end is cut off."""
-        answers: list[Chunk | Evaluated] = []
-        content, place = file.read_bytes(), 0
-        while len(content) >= place + _LENGTH:
-            end = place + _LENGTH + int.from_bytes(content[place : place + _LENGTH], "little")
-            if end > len(content):
-                break
-            answer = pickle.loads(content[place + _LENGTH : end])  # noqa: S301 - written by this class
-            if answers and isinstance(answers[-1], Evaluated):
-                answers.pop()  # of a pack that a limit had ended, and that went on after all
-            answers.append(answer)
-            place = end
-        if place < len(content):
-            with file.open("r+b") as torn:
-                torn.truncate(place)
+        """A pack's answers up to its newest state, the last chunk with that; what comes behind is cut off."""
+        index, content = int(file.stem), file.read_bytes()
+        answers, ends, fault = _answers(content)
         chunks = [number for number, answer in enumerate(answers) if isinstance(answer, Chunk)]
+        state = b""
+        if chunks:
+            known, state = self._states.newest(index, len(chunks))
+            if known < len(chunks):
+                fault = fault or f"there is no whole state after chunk {len(chunks)}"
+                answers = answers[: chunks[known - 1] + 1] if known else []
+                chunks = chunks[:known]
+        whole = content[: ends[len(answers) - 1]] if answers else b""
+        if fault:
+            kept = set_aside(file, self._directory.parent)
+            words = "%s is damaged (%s) and is kept as %s; steps after chunk %d of pack %d are taken again"
+            log.warning(words, file, fault, kept, len(chunks), index)
+        if len(whole) < len(content):
+            replace_file(file, whole)
         if chunks:
             last = answers[chunks[-1]]
             assert isinstance(last, Chunk)
-            answers[chunks[-1]] = replace(last, state=self._state(int(file.stem), len(chunks)).read_bytes())
-        return deque(answers)
+            answers[chunks[-1]] = replace(last, state=state)
+        # One that another answer follows is of a pack that a limit had ended, and that went on after all.
+        over = [number for number, answer in enumerate(answers[:-1]) if isinstance(answer, Evaluated)]
+        return deque(answer for number, answer in enumerate(answers) if number not in over)
 
-    def _state(self, index: int, chunks: int) -> Path:
-        """The state of a pack after so many chunks."""
-        return self._directory / f"{index}.{chunks}.state"
+
+def _answers(content: bytes) -> tuple[list[Chunk | Evaluated], list[int], str]:
+    """The whole answers at the beginning of a file, where each ends, and what is wrong with the next one."""
+    records = read_records(content)
+    answers: list[Chunk | Evaluated] = []
+    for payload in records.payloads:
+        try:
+            answers.append(answer_bytes.from_bytes(payload))
+        except ValueError as error:
+            return answers, records.ends, str(error)
+    return answers, records.ends, records.fault

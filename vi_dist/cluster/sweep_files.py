@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from vi_dist.checked_files import replace_file
 from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.rows import row_of
@@ -112,7 +113,7 @@ class SweepFiles(Observer):
             if outcome.leaves:
                 params = joined_params(outcome.leaves, outcome.model_params)
                 tensors = {name: tensor.contiguous() for name, tensor in params.items()}
-                replace_file(self.guide(self.keys[member]), save(tensors))
+                replace_file(self.guide(self.keys[member]), save(tensors), durable=False)
         self._count(run)
         keys = [self.keys[member] for member in run.members]
         table = curve_table(
@@ -229,14 +230,6 @@ def curve_table(
 def _coded(codes: Sequence[int], sizes: Sequence[int], names: Sequence[str]) -> Any:
     indices = np.repeat(np.asarray(codes, dtype=np.int32), np.asarray(sizes, dtype=np.int64))
     return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(names, pa.string()))
-
-
-def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file so that its name always stands for a whole one."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.write_bytes(content)
-    os.replace(draft, path)
-    return path
 
 
 def replace_table(path: Path, table: pa.Table) -> Path:
