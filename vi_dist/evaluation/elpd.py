@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vi_dist.errors import ModelError
+from vi_dist.model.log_density import log_density
 from vi_dist.model.support import base_of
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density, FlatWorld
@@ -43,7 +44,7 @@ def row_log_densities(density: Density, flat: Tensor) -> Tensor:
     for variable in density.model.observations:
         node = world.get_variable(variable)
         rows = node.value.shape[0]
-        each = base_of(node.distribution).log_prob(node.value)
+        each = log_density(base_of(node.distribution), node.value)
         if not each.dim() or each.shape[0] != rows:
             raise ModelError(
                 f"the density of {variable} is not one for each of its {rows} rows "

@@ -11,6 +11,7 @@ from torch.distributions.constraints import Constraint
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.log_density import as_number
 from vi_dist.model.support import support_of
 from vi_dist.model.world import World
 
@@ -47,7 +48,7 @@ def check_observation(world: World, node: RVIdentifier, elsewhere: Callable[[], 
     support = support_of(distribution)
     if support is None:
         return
-    inside = support.check(value)
+    inside = support.check(as_number(distribution, value))
     if bool(inside.all()) or not _equal(support, support_of(elsewhere().get_variable(node).distribution)):
         return
     index, bad = _first(~inside, value)

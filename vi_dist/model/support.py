@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch.distributions import Distribution, Independent
 from torch.distributions.constraints import Constraint
 
+import vi_dist.model.bijections  # noqa: F401 - what it registers with biject_to is used wherever supports are
+
 
 def support_of(distribution: Distribution) -> Constraint | None:
     """A distribution's support, or None where it states none."""

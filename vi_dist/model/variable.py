@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.log_density import log_density
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Variable:
     @cached_property
     def log_prob(self) -> Tensor:
         """Log density of the value, of the distribution's batch shape."""
-        return self.distribution.log_prob(self.value)
+        return log_density(self.distribution, self.value)
 
     def copy(self) -> Variable:
         """The same variable with parents and children of its own."""

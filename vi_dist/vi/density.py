@@ -12,6 +12,7 @@ from torch.distributions.transforms import IndependentTransform, Transform, iden
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.log_density import log_density
 from vi_dist.model.model import Model
 from vi_dist.model.support import base_of
 from vi_dist.model.world import World
@@ -125,7 +126,7 @@ class Density:
             node = world.get_variable(variable)
             if summed_out is not None and variable in summed_out.nodes:
                 # Of each element, where Independent would add them up.
-                yield base_of(node.distribution).log_prob(node.value)
+                yield log_density(base_of(node.distribution), node.value)
             else:
                 yield node.log_prob
         if self.jacobian:
