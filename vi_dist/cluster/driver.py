@@ -98,7 +98,10 @@ class Driver:
         """
         with self.interrupts as interrupts:
             try:
-                self._workers = self.executor.open(self.setup, len(self.runs))
+                while not interrupts.requested and not self.executor.ready(POLL_SECONDS):
+                    self._meter.tell("Ray is starting")
+                if not interrupts.requested:
+                    self._workers = self.executor.open(self.setup, len(self.runs))
                 for worker in range(self._workers):
                     self._greet(worker)
                 while not interrupts.requested and (self._open() or self._go_on()):

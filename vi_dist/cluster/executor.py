@@ -26,7 +26,8 @@ class WorkerError(Exception):
 class Executor(ABC):
     """Runs calls on workers, each worker one call at a time.
 
-    The order of use: `prepare` (optional), `open`, then `submit`, `wait`, `result` and `replace`, and `close`.
+    The order of use: `prepare` and `ready` (optional), `open`, then `submit`, `wait`, `result` and `replace`,
+    and `close`.
 
     Attributes:
         concurrent: whether calls are under way once submitted, rather than when they are waited for.
@@ -37,6 +38,13 @@ class Executor(ABC):
     def prepare(self) -> None:
         """Begin what takes time and needs no model, and return at once."""
         return
+
+    def ready(self, timeout: float) -> bool:
+        """Return whether what `prepare` began is done, after `timeout` seconds at most.
+
+        Raises `SpecError` if it has failed.
+        """
+        return True
 
     def on_shards(self, function: Callable[[Setup, int], T], setup: Setup) -> list[T]:
         """What a function says of each shard (setup and rank), called where the shard's rows may be.

@@ -62,6 +62,9 @@ class Journal(Executor):
     def prepare(self) -> None:
         self._executor.prepare()
 
+    def ready(self, timeout: float) -> bool:
+        return self._executor.ready(timeout)
+
     def open(self, setup: Setup, packs: int) -> int:
         return self._executor.open(setup, packs)
 

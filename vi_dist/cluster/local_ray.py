@@ -1,15 +1,38 @@
-"""A local Ray for the occasion."""
+"""A local Ray for the occasion, which only this process can reach."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import secrets
+import shutil
+import socket
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import ray
+from ray._common.utils import get_default_system_temp_dir
+from ray._private import ray_constants
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined] # its stubs lack them
 
+# isort: split
+import psutil  # which Ray brings along: it can be imported once Ray has been
+
+from vi_dist.errors import SpecError
 from vi_dist.exported import exported
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""How often Ray is started before the start counts as failed."""
+START_SECONDS = 120
+"""How long each of Ray's processes may take to come up; Ray's own 30 s are too short on a busy machine."""
+LOOPBACK = "127.0.0.1"
 
 # A process has one Ray at a time: the next one waits until the last has ended.
 _ONE = threading.Lock()
@@ -18,6 +41,9 @@ _ONE = threading.Lock()
 class LocalRay:
     """A Ray of our own, started and ended by one thread.
 
+    It listens on the loopback interface alone, asks for a token that only its processes have, and keeps its files in a
+    folder that only this user can read and that is removed at the end.
+
     The kernel ends Ray's processes when the thread that started them does, so the thread lives as long as Ray.
 
     Args:
@@ -25,43 +51,136 @@ class LocalRay:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+        self._environment = {**environment, **_settings()}
         self._ready, self._over = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
+        self._node: Node | None = None
+        self._folder = tempfile.mkdtemp(prefix="vi-dist-ray-", dir=get_default_system_temp_dir())
         self._thread = threading.Thread(target=self._run, name="local-ray", daemon=True)
         self._thread.start()
+        atexit.register(self.close)
 
-    def wait(self) -> None:
-        """Return when Ray is there. Raises what its start raised."""
-        while not self._ready.wait(0.2):
-            pass
-        if self._fault is not None:
-            raise self._fault
+    def wait(self, timeout: float) -> bool:
+        """Return whether Ray is there, after `timeout` seconds at most.
+
+        Raises `SpecError` if Ray did not come up in several tries.
+        """
+        if self._ready.wait(timeout) and self._fault is not None:
+            raise SpecError(
+                f"Ray did not come up on this machine in {TRIES} tries ({self._fault}), perhaps because the machine is "
+                "too busy; executor: inline (--executor inline) fits in this process, without Ray",
+                key="executor",
+            ) from self._fault
+        return self._ready.is_set()
 
     def close(self) -> None:
-        """End Ray; one that is still starting ends by itself when it is there, or with this process.
+        """End Ray, also one that is still starting.
 
         This waits until Ray is gone: references to its objects that are dropped while it goes can crash the process.
         """
+        atexit.unregister(self.close)
         self._over.set()
-        if self._ready.is_set():
+        if not self._ready.is_set():
+            _end_processes(self._folder)
+            # Ray's own code may wait on for processes that are dead; the thread ends with this process.
+            self._thread.join(timeout=1.0)
+        else:
             self._thread.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        with _ONE:
-            try:
-                with exported(self._environment):
-                    # "local", or Ray would take any cluster that it finds on this machine for ours.
-                    ray.init(
-                        address="local",
-                        include_dashboard=False,
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                    )
-            except BaseException as error:
-                self._fault = error
+        with _ONE, _loopback_only():
+            with exported(self._environment):
+                _read_environment()
+                for attempt in range(TRIES):
+                    if self._over.is_set() or self._start(attempt + 1):
+                        break
             self._ready.set()
             self._over.wait()
             ray.shutdown()
+            if self._node is not None:
+                self._node.kill_all_processes(check_alive=False, allow_graceful=True)
+            _end_processes(self._folder)
+            _read_environment()
+
+    def _start(self, attempt: int) -> bool:
+        """Start Ray's processes and connect to them; returns whether that went well."""
+        try:
+            # As `ray start` does. `ray.init` takes no ports for the raylet's agents, and a raylet that has to learn
+            # their ports from them aborts if they take more than 20 s.
+            environment_agent, metrics_agent, metrics_export, dashboard_agent = _free_ports(4)
+            parameters = RayParams(
+                node_ip_address=LOOPBACK,
+                temp_dir=os.path.join(self._folder, "r"),  # Ray opens this one to everybody
+                include_dashboard=False,
+                include_log_monitor=False,  # type: ignore[arg-type] # Ray says str and means bool
+                no_monitor=True,
+                runtime_env_agent_port=environment_agent,
+                metrics_agent_port=metrics_agent,
+                metrics_export_port=metrics_export,
+                dashboard_agent_listen_port=dashboard_agent,
+            )
+            self._node = Node(
+                parameters, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True
+            )
+            ray.init(address=self._node.address, log_to_driver=False, logging_level=logging.ERROR)
+        except BaseException as error:
+            self._fault = error
+            ray.shutdown()
+            _end_processes(self._folder)
+            if not self._over.is_set():
+                log.warning("Ray did not come up (try %d of %d): %s", attempt, TRIES, error)
+            return False
+        self._fault = None
+        return True
+
+
+def _settings() -> dict[str, str]:
+    """Ray's settings that are environment variables."""
+    return {
+        "RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0"),
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_raylet_start_wait_time_s": str(START_SECONDS),
+        "RAY_gcs_server_port_wait_time_s": str(START_SECONDS),
+    }
+
+
+def _read_environment() -> None:
+    """Have Ray's library read its settings and the token anew: it keeps what it has read once."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Within this context Ray takes the address 127.0.0.1 for what it is, not for the machine's address in its network.
+
+    This is Ray's setting RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, which is read once, when Ray is imported.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _end_processes(folder: str) -> None:
+    """Kill the descendants of this process whose command line names a folder, and their descendants."""
+    descendants = psutil.Process().children(recursive=True)
+    for process in descendants:
+        with suppress(psutil.Error):
+            if any(folder in word for word in process.cmdline()):
+                for one in (*process.children(recursive=True), process):
+                    with suppress(psutil.Error):
+                        one.kill()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KNOCK_SECONDS = 10.0
+WAIT_SECONDS = 0.2
 
 
 class PackActor:
@@ -78,6 +79,9 @@ class RayExecutor(Executor):
             _knock(self.address)
         elif not ray.is_initialized() and self._session is None and self._existing() is None:
             self._session = LocalRay(self._environment)
+
+    def ready(self, timeout: float) -> bool:
+        return self._session is None or self._session.wait(timeout)
 
     def open(self, setup: Setup, packs: int) -> int:
         self._connect()
@@ -141,7 +145,8 @@ class RayExecutor(Executor):
         if address is None:
             self.prepare()
             assert self._session is not None
-            self._session.wait()
+            while not self._session.wait(WAIT_SECONDS):
+                pass
             return
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
