@@ -19,9 +19,12 @@ KEYS = tuple(SweepSpec.model_fields)
 NAMES = tuple(DIMENSIONS)
 ENTRY = ("a name, or {name: {argument: value}}",)
 VALUES = ("a value, a list of values or {low, high, log}",)
-COUNT = ("a whole number, at least 1",)
+COUNT = ("a whole number, at least 1 and at most 100000",)
+STEPS = ("a whole number, at least 1 and at most 10000000",)
+SAMPLES = ("a whole number, at least 1 and at most 1000000",)
 RANGE = ("low", "high", "log")
-RATE = ("a number, greater than 0",)
+RATE = ("a number, at least 1e-30 and at most 1e30",)
+TIME = ("a number, greater than 0 and at most 1000000000",)
 SEED = ("a whole number, at least 0 and at most 4294967295",)
 GUIDE_LIST = "[mean_field, full_rank, {low_rank: {rank: [2, 4]}}]"
 RATE_RANGE = "{low: 0.001, high: 0.1, log: true}"
@@ -42,16 +45,16 @@ KEYS_AND_TYPES: list[Row] = [
     ("name: german_credit", "name: no", "name", ("text",), "false is a truth value"),
     ("name: german_credit", "name: [a]", "name", ("text",), "['a'] is a list, and one value belongs here"),
     ("name: german_credit", "name: ' '", "name", ("text",), "the text is empty"),
-    ("steps: 2000", "steps: many", "steps", COUNT, "'many' is not a number"),
-    ("steps: 2000", "steps: '2000'", "steps", COUNT, "'2000' is text; remove the quotes"),
-    ("steps: 2000", "steps: -5", "steps", COUNT, "-5 is too small"),
-    ("steps: 2000", "steps: 0", "steps", COUNT, "0 is too small"),
-    ("steps: 2000", "steps: 1.5", "steps", COUNT, "1.5 is not a whole number"),
-    ("steps: 2000", "steps: yes", "steps", COUNT, "true is a truth value (YAML reads yes, no, on and off"),
-    ("steps: 2000", "steps:", "steps", COUNT, "nothing stands here; give a value, or delete the key"),
-    ("steps: 2000", "steps: {a: 1}", "steps", COUNT, "is a mapping, and one value belongs here"),
-    ("steps: 2000", "steps: .inf", "steps", COUNT, "inf is not a finite number"),
-    ("num_samples: 8", "num_samples: 0", "num_samples", COUNT, "0 is too small"),
+    ("steps: 2000", "steps: many", "steps", STEPS, "'many' is not a number"),
+    ("steps: 2000", "steps: '2000'", "steps", STEPS, "'2000' is text; remove the quotes"),
+    ("steps: 2000", "steps: -5", "steps", STEPS, "-5 is too small"),
+    ("steps: 2000", "steps: 0", "steps", STEPS, "0 is too small"),
+    ("steps: 2000", "steps: 1.5", "steps", STEPS, "1.5 is not a whole number"),
+    ("steps: 2000", "steps: yes", "steps", STEPS, "true is a truth value (YAML reads yes, no, on and off"),
+    ("steps: 2000", "steps:", "steps", STEPS, "nothing stands here; give a value, or delete the key"),
+    ("steps: 2000", "steps: {a: 1}", "steps", STEPS, "is a mapping, and one value belongs here"),
+    ("steps: 2000", "steps: .inf", "steps", STEPS, "inf is not a finite number"),
+    ("num_samples: 8", "num_samples: 0", "num_samples", SAMPLES, "0 is too small"),
     ("seed: 0\n", "seed: -1\n", "seed", SEED, "-1 is too small"),
     ("seed: 0\n", "seed: 5000000000\n", "seed", SEED, "5000000000 is too large"),
     (
@@ -74,21 +77,45 @@ KEYS_AND_TYPES: list[Row] = [
         "{samples: 4096}",
         "{samples: 1}",
         "evaluation.samples",
-        ("a whole number, at least 2",),
+        ("a whole number, at least 2 and at most 10000000",),
         "1 is too small",
     ),
-    (TAIL, "cpus_per_actor: 0", "cpus_per_actor", RATE, "0 is too small"),
-    (TAIL, "gpus_per_actor: -1", "gpus_per_actor", ("a number, at least 0",), "-1 is too small"),
+    (
+        TAIL,
+        "cpus_per_actor: 0",
+        "cpus_per_actor",
+        ("a number, greater than 0 and at most 1024",),
+        "0 is too small",
+    ),
+    (
+        TAIL,
+        "gpus_per_actor: -1",
+        "gpus_per_actor",
+        ("a number, at least 0 and at most 1024",),
+        "-1 is too small",
+    ),
     (TAIL, "max_actors: none", "max_actors", COUNT, "'none' is not a number"),
     (TAIL, "tracking_uri: 5", "tracking_uri", ("text",), "5 is not text"),
     (TAIL, "halving: 3", "halving", ("eta", "min_steps"), "3 is not a mapping"),
-    (TAIL, "halving: {eta: 1}", "halving.eta", ("a whole number, at least 2",), "1 is too small"),
+    (
+        TAIL,
+        "halving: {eta: 1}",
+        "halving.eta",
+        ("a whole number, at least 2 and at most 100000",),
+        "1 is too small",
+    ),
     (TAIL, "halving: {min_step: 1}", "halving.min_step", ("eta", "min_steps"), "did you mean min_steps?"),
-    (TAIL, "halving: {min_steps: 0}", "halving.min_steps", COUNT, "0 is too small"),
-    (TAIL, "budget: {}", "budget.minutes", RATE, "the spec has no budget.minutes; add budget: {minutes: 30}"),
-    (TAIL, "budget: {minutes: 0}", "budget.minutes", RATE, "0 is too small"),
+    (TAIL, "halving: {min_steps: 0}", "halving.min_steps", STEPS, "0 is too small"),
+    (
+        TAIL,
+        "budget: {}",
+        "budget.minutes",
+        ("a number, greater than 0",),
+        "the spec has no budget.minutes; add budget: {minutes: 30}",
+    ),
+    (TAIL, "budget: {minutes: 0}", "budget.minutes", TIME, "0 is too small"),
     (TAIL, "budget: 30", "budget", ("minutes",), "30 is not a mapping"),
-    (TAIL, "time_limit: long", "time_limit", RATE, "'long' is not a number"),
+    (TAIL, "time_limit: long", "time_limit", TIME, "'long' is not a number"),
 ]
 PATHS: list[Row] = [
     ("model.py:build", "model.py", "model", ("FILE.py:FUNCTION",), "write for example model.py:build"),
@@ -163,7 +190,7 @@ SPACES: list[Row] = [
         ("low < high",),
         "low is 0.2 and high is 0.1",
     ),
-    (RATE_RANGE, "{low: 0, high: 0.1, log: true}", "space.learning_rate.low", RATE, "cannot start at 0"),
+    (RATE_RANGE, "{low: 0, high: 0.1, log: true}", "space.learning_rate.low", (), "cannot start at 0"),
     (RATE_RANGE, "{low: -1, high: 0.1}", "space.learning_rate.low", RATE, "-1 is too small"),
     (RATE_RANGE, "{low: 0.1}", "space.learning_rate.high", RANGE, "the range has no high"),
     (RATE_RANGE, "{low: 0.1, max: 1}", "space.learning_rate.max", RANGE, "did you mean high?"),

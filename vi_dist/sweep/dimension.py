@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vi_dist.sweep.values import POSITIVE, Scalar, short_number
+from vi_dist.sweep.values import Scalar, short_number
 from vi_dist.vi.table import Argument
 
-LEARNING_RATE = Argument(float, 0.01, low=POSITIVE)
+# A float32 holds it, and the smallest step that it makes.
+LEARNING_RATE = Argument(float, 0.01, low=1e-30, high=1e30)
 SEED = Argument(int, 0, low=0, high=2**32 - 1)
-NUM_SAMPLES = Argument(int, 8, low=1)
-STEPS = Argument(int, 2000, low=1)
+NUM_SAMPLES = Argument(int, 8, low=1, high=1_000_000)
+STEPS = Argument(int, 2000, low=1, high=10_000_000)
 AVERAGING = Argument(float, 0.1, low=0.0, high=1.0)
 
 # Every dimension in the order a grid is walked, the last one fastest: a number, or None for an entry.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,15 +19,25 @@ from vi_dist.vi.table import Argument
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
+_LONGEST_NAME, _LONGEST_TEXT = 200, 4096
+"""A folder of the name with a time behind it has at most 255 letters; a path has at most 4,096 bytes."""
+_MOST_NAMED = 20
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _TEXT = Argument(str)
 _FLAG = Argument(bool)
 
 
 def text(value: object) -> str:
-    """Text that is not empty."""
+    """Text of one line that is not empty."""
     found = str(parse_value(value, _TEXT)).strip()
     if not found:
         raise SpecError("the text is empty", allowed=("text",))
+    if len(found) > _LONGEST_TEXT:
+        reason = f"{show(found)} has {len(found):,} letters"
+        raise SpecError(reason, allowed=(f"text of at most {_LONGEST_TEXT:,} letters",))
+    if odd := [letter for letter in found if unicodedata.category(letter) in _UNPRINTABLE]:
+        reason = f"{show(found)} holds the control character U+{ord(odd[0]):04X}"
+        raise SpecError(reason, allowed=("text of one line, without control characters",))
     return found
 
 
@@ -67,6 +78,9 @@ def optional(value: object, parse: Callable[[object], _T]) -> _T | None:
 def sweep_name(value: object) -> str:
     """A name that files and MLflow experiments can have."""
     found = text(value)
+    if len(found) > _LONGEST_NAME:
+        reason = f"{show(found)} has {len(found)} letters, too many to name files"
+        raise SpecError(reason, allowed=(f"at most {_LONGEST_NAME} letters",))
     if _NAME.fullmatch(found):
         return found
     cure = re.sub(r"[^A-Za-z0-9._ -]+", "_", found).strip("_. -") or "my_sweep"
@@ -100,8 +114,8 @@ def model_path(value: object, info: ValidationInfo) -> str:
     if not function.isidentifier():
         raise SpecError(f"{show(function)} is not a function's name", allowed=("FILE.py:FUNCTION",))
     path = _absolute(file, info)
-    if not path.is_file():
-        raise _no_file(path, "*.py", f":{function}")
+    if not _is_file(path):
+        raise _no_file(path, ".py", f":{function}")
     return f"{path}:{function}"
 
 
@@ -111,8 +125,8 @@ def data_path(value: object, info: ValidationInfo) -> str:
     if "://" in found:
         return found
     path = _absolute(found, info)
-    if not path.exists():
-        raise _no_file(path, "*" + path.suffix, "")
+    if not _is_file(path):
+        raise _no_file(path, path.suffix, "")
     return str(path)
 
 
@@ -136,14 +150,35 @@ def folder_path(value: object, info: ValidationInfo) -> str:
 def _absolute(written: str, info: ValidationInfo) -> Path:
     """A path as written, from the spec's folder."""
     base: Path = (info.context or {}).get("base", Path.cwd())
-    return Path(base, Path(written).expanduser()).resolve()
+    try:
+        return Path(base, Path(written).expanduser()).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle, or nobody's home
+        raise SpecError(f"{show(written)} leads nowhere: {error}", allowed=("a path",)) from None
 
 
-def _no_file(path: Path, pattern: str, suffix: str) -> SpecError:
-    """The error for a file that is not there, with those that are."""
-    folder = path.parent
-    if not folder.is_dir():
-        return SpecError(f"there is no folder {str(folder)!r}; paths start from the spec's folder")
-    there = sorted(file.name + suffix for file in folder.glob(pattern) if file.is_file())
+def _is_file(path: Path) -> bool:
+    """Whether there is a regular file: not a folder, nor a device or a pipe, which may have no end."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise SpecError(f"{str(path)!r} cannot be read: {error.strerror}", allowed=("a file",)) from None
+
+
+def _no_file(path: Path, ending: str, suffix: str) -> SpecError:
+    """The error for a file that is not there, with those of the same ending that are."""
+    if path.exists():
+        what = "a folder" if path.is_dir() else "a device, a pipe or a socket"
+        return SpecError(f"{str(path)!r} is {what}; name a file", allowed=_files(path, ending, suffix))
+    if not path.parent.is_dir():
+        return SpecError(f"there is no folder {str(path.parent)!r}; paths start from the spec's folder")
     reason = f"there is no file {str(path)!r}; paths start from the spec's folder"
-    return SpecError(reason, allowed=there)
+    return SpecError(reason, allowed=_files(path.parent, ending, suffix))
+
+
+def _files(folder: Path, ending: str, suffix: str) -> list[str]:
+    """The names of a folder's files with an ending, each with a suffix, the first of them at most."""
+    try:
+        found = sorted(file.name for file in folder.iterdir() if file.suffix == ending and file.is_file())
+    except OSError:
+        return []
+    return [name + suffix for name in found[:_MOST_NAMED]]

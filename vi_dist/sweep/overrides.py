@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vi_dist.errors import SpecError
-from vi_dist.sweep.values import plain, show
+from vi_dist.sweep.values import MOST_LEVELS, plain, show
 from vi_dist.sweep.yaml_file import parse_yaml
 
 _FORM = "key=value, for example space.seed=[0,1]"
@@ -42,6 +42,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     changed = dict(values)
     for dotted, value in overrides.items():
         *above, last = dotted.split(".")
+        if len(above) >= MOST_LEVELS:
+            raise SpecError(f"{show(dotted)} has more than {MOST_LEVELS} parts; a spec has six", key="--set")
         place = changed
         for depth, name in enumerate(above):
             inner = place.get(name)

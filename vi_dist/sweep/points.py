@@ -112,6 +112,17 @@ def corners(dimension: Dimension) -> Iterator[Point]:
             yield Point(option.value, option.key)
 
 
+def corner_count(dimension: Dimension) -> int:
+    """How many points `corners` gives."""
+    total = 0
+    for option in dimension:
+        if isinstance(option, Named):
+            total += math.prod(corner_count(inner) for _, inner in option.arguments)
+        else:
+            total += 2 if isinstance(option, Range) else 1
+    return total
+
+
 def by_draw(seed: int, number: int) -> Uniform:
     """The chooser of draw `number`: every answer depends on its question alone, so no other dimension can move it."""
     return Uniform(lambda name: _uniform(seed, number, name))

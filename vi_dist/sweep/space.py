@@ -16,9 +16,20 @@ from vi_dist.sweep.configuration import Choice, Configuration
 from vi_dist.sweep.dimension import DIMENSIONS, Dimension, Item, Named, join
 from vi_dist.sweep.naming import Draft, named
 from vi_dist.sweep.parsing import parse_space
-from vi_dist.sweep.points import Chooser, Point, Uniform, by_draw, choose, corners, count, questions, walk
-from vi_dist.sweep.spec import SweepSpec
-from vi_dist.sweep.values import show
+from vi_dist.sweep.points import (
+    Chooser,
+    Point,
+    Uniform,
+    by_draw,
+    choose,
+    corner_count,
+    corners,
+    count,
+    questions,
+    walk,
+)
+from vi_dist.sweep.spec import MOST_CONFIGURATIONS, SweepSpec
+from vi_dist.sweep.values import big, show
 
 # An entry that neither the space nor the sweep names; numbers have their defaults in DIMENSIONS.
 DEFAULT_NAMES: Mapping[str, str] = {
@@ -31,7 +42,7 @@ DEFAULT_NAMES: Mapping[str, str] = {
 }
 # Redraws of one configuration before a space that can be listed is, and any other is given up.
 _REDRAWS_LISTED, _REDRAWS = 50, 1000
-_LISTED = 1_000_000
+_LISTED = MOST_CONFIGURATIONS
 # The first points of a Sobol sequence are drawn two to this power at once.
 _SOBOL = 6
 
@@ -120,6 +131,13 @@ class Space:
         """Configurations that show every combination of guide, divergence, estimator and schedule, arguments at their
         ends; checked, as all are."""
         compared = ("guide", "divergence", "estimator", "schedule")
+        combinations = math.prod(corner_count(self.dimensions[name]) for name in compared)
+        if combinations > MOST_CONFIGURATIONS:
+            reason = (
+                f"guides, divergences, estimators and schedules have {big(combinations)} combinations, all of which "
+                f"are checked before a search that learns; at most {MOST_CONFIGURATIONS:,}: list fewer values"
+            )
+            raise SpecError(reason, key="space")
         first = {name: next(corners(dimension)) for name, dimension in self.dimensions.items()}
         for points in product(*(list(corners(self.dimensions[name])) for name in compared)):
             yield self._draft({**first, **dict(zip(compared, points, strict=True))})
@@ -180,10 +198,23 @@ def _complete(dimensions: Mapping[str, Dimension], catalogue: Catalogue, prefix:
 
 def _grid(space: Space, configurations: int | None) -> list[Draft]:
     """The whole grid, or its first `configurations`."""
+    _check_grid(space, configurations)
     drafts = list(islice(space.walk(), configurations))
     if configurations is not None and len(drafts) < configurations:
         raise _too_many(configurations, len(drafts))
     return drafts
+
+
+def _check_grid(space: Space, configurations: int | None) -> None:
+    """Refuse a grid that is larger than any sweep, before it is listed."""
+    size = space.size if configurations is None else max(count(one) or 0 for one in space.dimensions.values())
+    if size is not None and size > MOST_CONFIGURATIONS:
+        what = "the grid" if configurations is None else "one dimension"
+        reason = (
+            f"{what} has {big(size)} points, and a sweep has at most {MOST_CONFIGURATIONS:,}; list fewer values, or "
+            "draw from the space: search: random (or qmc, tpe) with a number of configurations"
+        )
+        raise SpecError(reason, key="space")
 
 
 def _random(seed: int) -> Iterator[Chooser]:
@@ -220,7 +251,7 @@ def check_number(space: Space, configurations: int) -> None:
 def _too_many(asked: int, there: int) -> SpecError:
     """The error for more configurations than the space holds."""
     cure = "ask for fewer, or add values to the space"
-    message = f"{show(asked)} configurations are asked for and the space holds {there}; {cure}"
+    message = f"{show(asked)} configurations are asked for and the space holds {big(there)}; {cure}"
     return SpecError(
-        message, key="configurations", allowed=(f"a whole number, at least 1 and at most {there}",)
+        message, key="configurations", allowed=(f"a whole number, at least 1 and at most {big(there)}",)
     )

@@ -42,12 +42,15 @@ from vi_dist.sweep.values import POSITIVE, expected, plain, show
 from vi_dist.sweep.yaml_file import read_yaml
 from vi_dist.vi.table import Argument
 
-_COUNT = Argument(int, low=1)
-_DRAWS = Argument(int, low=2)
-_CPUS = Argument(float, low=POSITIVE)
-_GPUS = Argument(float, low=0.0)
-_ETA = Argument(int, low=2)
-_TIME = Argument(float, low=POSITIVE)
+MOST_CONFIGURATIONS = 100_000
+"""Configurations of a sweep at most; `vi_dist.sweep.space` holds grids to it too."""
+_COUNT = Argument(int, low=1, high=MOST_CONFIGURATIONS)
+_BATCH = Argument(int, low=1)
+_DRAWS = Argument(int, low=2, high=10_000_000)
+_CPUS = Argument(float, low=POSITIVE, high=1024.0)
+_GPUS = Argument(float, low=0.0, high=1024.0)
+_ETA = Argument(int, low=2, high=MOST_CONFIGURATIONS)
+_TIME = Argument(float, low=POSITIVE, high=1e9)
 _PART = Argument(float, low=POSITIVE, high=math.nextafter(1.0, 0.0))
 
 
@@ -101,7 +104,7 @@ class HalvingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     eta: Annotated[int, _number(_ETA)] = Field(default=3, description="one in so many goes on at a rung")
-    min_steps: Annotated[int, _number(_COUNT)] = Field(default=500, description="steps of the first rung")
+    min_steps: Annotated[int, _number(STEPS)] = Field(default=500, description="steps of the first rung")
 
 
 class Budget(BaseModel):
@@ -193,7 +196,7 @@ class SweepSpec(BaseModel):
         ),
     ] = Field(default=None, description="in how many parts the rows are cut; each gets an actor of its own")
     group_by: _Text = Field(default=None, description="column whose values stay in one shard")
-    batch_size: Annotated[int | None, _optional_number(_COUNT)] = Field(
+    batch_size: Annotated[int | None, _optional_number(_BATCH)] = Field(
         default=None, description="rows of each shard that a step sees; absent, all of them"
     )
     biased_minibatches: Annotated[bool | None, PlainValidator(fields.flag)] = Field(
@@ -287,7 +290,7 @@ def _check_search(spec: SweepSpec) -> None:
         reason = (
             f"a {spec.search} search needs a number of configurations; write for example configurations: 256"
         )
-        raise SpecError(reason, key="configurations", allowed=("a whole number, at least 1",))
+        raise SpecError(reason, key="configurations", allowed=(expected(_COUNT),))
     if spec.search != "tpe" and spec.generation is not None:
         reason = f"a {spec.search} search has no generations; write search: tpe, or delete the key"
         raise SpecError(reason, key="generation")

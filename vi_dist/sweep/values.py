@@ -22,6 +22,12 @@ POSITIVE = math.ulp(0.0)
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 _SHOWN = 60
+MOST_VALUES = 400_000
+"""Values in a spec at most, what stands in two places counted twice."""
+MOST_LEVELS = 32
+"""Lists and mappings inside one another at most."""
+MOST_WHOLE = 2**63 - 1
+"""The largest whole number that tables hold."""
 
 # What people write for our words and no spelling distance would find.
 _ALIASES = {
@@ -44,20 +50,67 @@ _ALIASES = {
 
 
 def plain(value: object) -> Any:
-    """`value` as YAML would hold it: dicts with text keys, lists for arrays and tuples, text for paths."""
-    if isinstance(value, Mapping):
-        return {show_key(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [plain(item) for item in value]
-    if isinstance(value, PathLike):
-        return fspath(value)
-    as_list = getattr(value, "tolist", None)
-    return plain(as_list()) if callable(as_list) else value
+    """`value` as YAML would hold it: dicts with text keys, lists for arrays and tuples, text for paths.
+
+    Raises:
+        SpecError: more values or levels than a spec has, or two keys that are the same text.
+    """
+    return _Plain().of(value, 0)
+
+
+class _Plain:
+    """Makes plain data and counts the values."""
+
+    def __init__(self) -> None:
+        self._left = MOST_VALUES
+
+    def of(self, value: object, depth: int) -> Any:
+        """`value` as plain data, at this level of the whole."""
+        self._left -= 1 + self._length(value)
+        if self._left < 0:
+            raise SpecError(f"more than {MOST_VALUES:,} values; a spec has fewer")
+        if depth > MOST_LEVELS:
+            raise SpecError(f"more than {MOST_LEVELS} levels inside one another; a spec has six")
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        if isinstance(value, list | tuple | range):
+            return [self.of(item, depth + 1) for item in value]
+        if isinstance(value, PathLike):
+            return self._scalar(fspath(value))
+        as_list = getattr(value, "tolist", None)
+        return self.of(as_list(), depth + 1) if callable(as_list) else self._scalar(value)
+
+    def _length(self, value: object) -> int:
+        """How many values stand in a range or an array, neither of which lists them yet."""
+        if isinstance(value, range):
+            return max(0, -((value.start - value.stop) // value.step))
+        size = getattr(value, "size", 0)
+        return size if isinstance(size, int) and not isinstance(value, Mapping | str) else 0
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            name = show_key(key)
+            if name in found:
+                raise SpecError(f"two keys read {show(name)}; keep one", key=name)
+            found[name] = self.of(item, depth + 1)
+        return found
+
+    @staticmethod
+    def _scalar(value: object) -> object:
+        """A value of one of Python's own types in place of one of a class made from it (an enumeration's member)."""
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        return int(value) if isinstance(value, int) else float(value)
 
 
 def show_key(key: object) -> str:
     """A mapping's key as text; YAML's booleans in the word it uses itself."""
-    return str(key).lower() if isinstance(key, bool) else str(key)
+    if isinstance(key, str):
+        return str.__str__(key)
+    return str(key).lower() if isinstance(key, bool) else show(key)
 
 
 def show(value: object) -> str:
@@ -66,8 +119,24 @@ def show(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value)
+    if isinstance(value, str | bytes):
+        value = value[:_SHOWN]
+    try:
+        text = repr(value)
+    except Exception:  # too many digits, too many levels, or a class's own fault
+        return f"a value of type {type(value).__name__} that is too large to show"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def big(number: int) -> str:
+    """A whole number as a message shows it, of many digits only how many."""
+    return (
+        str(number)
+        if number < 10**15
+        else f"about 1e{len(str(number)) - 1}"
+        if number < 10**300
+        else "over 1e300"
+    )
 
 
 def near(name: str, allowed: Iterable[str]) -> tuple[str, ...]:
@@ -119,7 +188,7 @@ def parse_value(value: object, argument: Argument, key: str | None = None) -> Sc
     number = as_number(value)
     if number is None:
         raise _wrong(value, _type_cure(value, argument.kind), argument, key)
-    if not math.isfinite(number):
+    if not (isinstance(number, int) or math.isfinite(number)):
         raise _wrong(value, "is not a finite number", argument, key)
     if argument.kind is int and number != int(number):
         raise _wrong(value, "is not a whole number", argument, key)
@@ -127,6 +196,8 @@ def parse_value(value: object, argument: Argument, key: str | None = None) -> Sc
         raise _wrong(value, "is too small", argument, key)
     if argument.high is not None and number > argument.high:
         raise _wrong(value, "is too large", argument, key)
+    if (argument.kind is int or isinstance(number, int)) and abs(number) > MOST_WHOLE:
+        raise _wrong(value, "has too many digits", argument, key)
     return int(number) if argument.kind is int else float(number)
 
 
@@ -138,7 +209,10 @@ def as_number(value: object) -> int | float | None:
         return float(value) if _EXPONENT.fullmatch(value.strip()) else None
     if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, Real) else None
+    try:
+        return float(value) if isinstance(value, Real) else None
+    except OverflowError:
+        return math.inf
 
 
 def short_number(value: Scalar, digits: int = 3) -> str:

@@ -1,7 +1,8 @@
-"""Reading YAML strictly: a syntax error with its line, and no key twice."""
+"""Reading YAML strictly: a syntax error with its line, no key twice, and no more values than a sweep can have."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,28 @@ import yaml
 
 from vi_dist.errors import SpecError
 from vi_dist.sweep.dimension import join
-from vi_dist.sweep.values import show
+from vi_dist.sweep.values import MOST_LEVELS, MOST_VALUES, big, show
 
+MOST_BYTES = 4 << 20
+"""Bytes of a spec at most; one of 100,000 seeds has 0.7 million."""
 _SUFFIXES = (".yaml", ".yml")
+# What YAML 1.1 reads as a whole number, and is no decimal one: 0100 is 64 and 1:30 is 90.
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SHORT = 100_000
+# What constructors of YAML's own types raise for text that they cannot read.
+_UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds, as plain data.
 
     Raises:
-        SpecError: no such file, not a file, not text, not YAML, the same key twice.
+        SpecError: no such file, no regular file, too large, not text, not YAML, the same key twice.
     """
     try:
-        return parse_yaml(path.read_text(encoding="utf-8-sig"))
+        return parse_yaml(_text(path))
     except FileNotFoundError:
         raise SpecError(_not_there(path), path=path, allowed=_specs(path.parent)) from None
     except IsADirectoryError:
@@ -30,23 +40,42 @@ def read_yaml(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise SpecError(f"not a text file (byte {error.start} is not UTF-8)", path=path) from None
-    except OSError as error:
-        raise SpecError(f"cannot be read: {error.strerror}", path=path) from None
     except SpecError as error:
         raise SpecError(error.message, path=path, key=error.key, allowed=error.allowed) from None
+    except (OSError, ValueError) as error:  # a ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(f"cannot be read: {reason}", path=path) from None
+
+
+def _text(path: Path) -> str:
+    """A file's text; of one without an end, such as a device or a pipe, nothing is read."""
+    size = path.stat().st_size
+    if path.is_dir():
+        raise IsADirectoryError
+    if not path.is_file():
+        raise SpecError("neither a file nor a folder (a device, a pipe or a socket); give the spec's file")
+    if size > MOST_BYTES:
+        raise SpecError(f"{size:,} bytes are too many for a spec; at most {MOST_BYTES:,} are read")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def parse_yaml(text: str) -> Any:
     """What YAML text holds, as plain data.
 
     Raises:
-        SpecError: not YAML, with line and column; the same key twice in one mapping, with both lines.
+        SpecError: not YAML, with line and column; the same key twice in one mapping, with both lines; a whole number
+            that is not decimal; too many values, aliases counted where they stand; too many levels.
     """
     try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
+        try:
+            node, loader = _compose(text, _FAST)
+        except yaml.MarkedYAMLError:
+            if len(text) > _SHORT:
+                raise
+            node, loader = _compose(text, yaml.SafeLoader)  # which says more of what is wrong
         if node is None:
             return None
+        _check_size(node)
         _check_keys(node, "", ())
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -56,16 +85,49 @@ def parse_yaml(text: str) -> Any:
         raise SpecError(
             f"line {line}: a character that YAML does not allow (#x{error.character:x})"
         ) from None
-    except ValueError as error:
-        if isinstance(error, SpecError):
-            raise
+    except SpecError:
+        raise
+    except _UNREADABLE as error:
         raise SpecError(f"a value that YAML cannot read: {error}; put it in quotes if it is text") from None
+
+
+def _compose(text: str, loader: Any) -> tuple[yaml.Node | None, Any]:
+    """The document's node, and the loader that reads it, when no level is too deep for Python's own stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            line = event.start_mark.line + 1
+            raise SpecError(f"line {line}: more than {MOST_LEVELS} levels inside one another; a spec has six")
+    opened = loader(text)
+    return opened.get_single_node(), opened
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse a document of too many values; what an alias stands for counts wherever the alias stands."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, above: frozenset[int]) -> int:
+        if id(node) in above or isinstance(node, yaml.ScalarNode):  # what contains itself is refused below
+            return 1
+        if id(node) not in sizes:
+            children = [
+                part for item in node.value for part in (item if isinstance(item, tuple) else (item,))
+            ]
+            sizes[id(node)] = 1 + sum(size(child, above | {id(node)}) for child in children)
+        return sizes[id(node)]
+
+    if (found := size(root, frozenset())) > MOST_VALUES:
+        raise SpecError(
+            f"the file stands for {big(found)} values, aliases written out; a spec has at most {MOST_VALUES:,}"
+        )
 
 
 def _check_keys(node: yaml.Node, key: str, above: tuple[yaml.Node, ...]) -> None:
     """Refuse a mapping with one key twice, and a node that contains itself."""
     if any(node is other for other in above):
         raise SpecError(f"line {_line(node)}: an alias refers to what contains it", key=key or None)
+    _check_decimal(node, key)
     inside = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
@@ -81,6 +143,18 @@ def _check_keys(node: yaml.Node, key: str, above: tuple[yaml.Node, ...]) -> None
                 raise SpecError(f"the key stands twice, on {where}; keep one", key=place)
             lines[name.value] = _line(name)
             _check_keys(value, place, inside)
+
+
+def _check_decimal(node: yaml.Node, key: str) -> None:
+    """Refuse a number that YAML 1.1 reads in base 8, 16, 2 or 60, which hardly anybody means."""
+    if not isinstance(node, yaml.ScalarNode):
+        return
+    odd = node.tag == _INT and not _DECIMAL.fullmatch(node.value)
+    if odd or (node.tag == _FLOAT and ":" in node.value):
+        reason = f"YAML 1.1 does not read {show(node.value)} as a decimal number"
+        raise SpecError(
+            f"line {_line(node)}: {reason}; write it as one, or in quotes if it is text", key=key or None
+        )
 
 
 def _line(node: yaml.Node) -> int:

@@ -194,7 +194,14 @@ DIVERGENCES: dict[str, Entry] = {
             "amari",
             "alpha family from reverse (0) to forward KL (1) and beyond",
             amari,
-            {"alpha": Argument(float, description="0 reverse KL, 0.5 Hellinger, 1 forward KL, 2 chi-square")},
+            {
+                "alpha": Argument(
+                    float,
+                    low=-100.0,
+                    high=100.0,
+                    description="0 reverse KL, 0.5 Hellinger, 1 forward KL, 2 chi-square",
+                )
+            },
         ),
         Entry("pearson_chi2", "chi-square(p||q)", _constant(pearson_chi2)),
         Entry("neyman_chi2", "chi-square(q||p)", _constant(neyman_chi2)),

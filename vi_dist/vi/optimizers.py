@@ -73,8 +73,8 @@ def _fraction(default: float) -> Argument:
     return Argument(float, default, low=0.0, high=0.999999)
 
 
-_EPS = Argument(float, 1e-8, low=0.0)
-_DECAY = Argument(float, 0.0, low=0.0)
+_EPS = Argument(float, 1e-8, low=0.0, high=1e3)
+_DECAY = Argument(float, 0.0, low=0.0, high=1e3)
 
 OPTIMIZERS: dict[str, Entry] = {
     entry.name: entry
@@ -100,7 +100,7 @@ OPTIMIZERS: dict[str, Entry] = {
             2,
             {"alpha": _fraction(0.99), "eps": _EPS, "momentum": _fraction(0.0)},
         ),
-        _entry("adagrad", "Adagrad", _adagrad, 1, {"eps": Argument(float, 1e-10, low=0.0)}),
+        _entry("adagrad", "Adagrad", _adagrad, 1, {"eps": Argument(float, 1e-10, low=0.0, high=1e3)}),
     )
 }
 

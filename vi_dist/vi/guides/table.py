@@ -20,13 +20,13 @@ from vi_dist.vi.table import Argument, Entry
 _POINT = frozenset({"point"})
 
 
-def _count(default: int, description: str, low: int = 1) -> Argument:
-    return Argument(int, default, low=low, description=description)
+def _count(default: int, description: str, low: int = 1, high: int = 1024) -> Argument:
+    return Argument(int, default, low=low, high=high, description=description)
 
 
 def _layers(transforms: int) -> dict[str, Argument]:
     return {
-        "transforms": _count(transforms, "number of layers"),
+        "transforms": _count(transforms, "number of layers", high=64),
         "hidden": _count(32, "width of the two hidden layers of each network"),
     }
 
@@ -56,7 +56,7 @@ GUIDES: dict[str, Entry] = {
             "low_rank",
             "Gaussian with a few directions of correlation",
             whitenable(LowRank),
-            {"rank": Argument(int, low=1, description="number of directions"), **_WHITEN},
+            {"rank": Argument(int, low=1, high=1024, description="number of directions"), **_WHITEN},
         ),
         Entry(
             "structured",
@@ -85,7 +85,7 @@ GUIDES: dict[str, Entry] = {
             "mixture",
             "equally weighted Gaussians: several modes, skewness",
             whitenable(Mixture),
-            {"components": _count(2, "number of Gaussians"), "full_rank": _FULL, **_WHITEN},
+            {"components": _count(2, "number of Gaussians", high=256), "full_rank": _FULL, **_WHITEN},
         ),
         Entry("laplace", "Gaussian by the curvature at the mode (Laplace)", Laplace, traits=_POINT),
         Entry(
@@ -106,7 +106,7 @@ GUIDES: dict[str, Entry] = {
             whitenable(nsf),
             {
                 **_layers(2),
-                "bins": _count(8, "pieces of each spline", low=2),
+                "bins": _count(8, "pieces of each spline", low=2, high=256),
                 "groups": _count(2, _GROUPS, low=0),
                 **_WHITEN,
             },
