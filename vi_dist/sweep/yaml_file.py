@@ -97,7 +97,7 @@ def _compose(text: str, loader: Any) -> tuple[yaml.Node | None, Any]:
     for event in yaml.parse(text, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_LEVELS:
-            line = event.start_mark.line + 1
+            line = 1 + (event.start_mark.line if event.start_mark else 0)
             raise SpecError(f"line {line}: more than {MOST_LEVELS} levels inside one another; a spec has six")
     opened = loader(text)
     return opened.get_single_node(), opened
