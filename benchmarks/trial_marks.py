@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vi_dist.evaluation.verdict import DISTRUST, TRUSTWORTHY
+from vi_dist.evaluation.verdict import AS_IT_STANDS, DISTRUST, TRUSTWORTHY
 
 MEDIAN_MU, MEDIAN_SD, WORST_MU, TRUSTED, OFF = 0.05, 0.035, 0.3, 8, 0.2
 
@@ -18,7 +18,8 @@ def marks(rows: Sequence[Mapping[str, Any]]) -> str:
     worst = max(rows, key=lambda row: float(row["mu"]))
     below = [row["posterior"] for row in rows if _below(row)]
     trusted = [row for row in rows if row["verdict"] == TRUSTWORTHY]
-    wrong = [row["posterior"] for row in trusted if max(row["mu"], row["sd"]) > OFF]
+    called_so = [row for row in rows if row["verdict"] in (TRUSTWORTHY, AS_IT_STANDS)]
+    wrong = [row["posterior"] for row in called_so if max(row["mu"], row["sd"]) > OFF]
     lines = [
         (mu <= MEDIAN_MU, f"median mu {mu:.3f}, at most {MEDIAN_MU}"),
         (sd <= MEDIAN_SD, f"median sd {sd:.3f}, at most {MEDIAN_SD}"),

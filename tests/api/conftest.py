@@ -65,7 +65,7 @@ def result(
         num_samples=4,
         executor="inline",
         compile="never",
-        evaluation={"samples": 256},
+        evaluation={"samples": 4096},
         output_dir=with_store(tmp_path_factory.mktemp("out")),
     )
 

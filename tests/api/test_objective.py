@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,13 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
 from vi_dist import Experiment, Fit, Model, SpecError, SweepResult, random_variable
+from vi_dist.api.objective import NoNumber, finite
+from vi_dist.api.planning import plan_sweep
+from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.holdout import Holdout
 from vi_dist.model.data import load_data
 from vi_dist.report.leaderboard import best_line, table_text
+from vi_dist.sweep.spec import make_spec
 
 ROWS = 40
 X = np.random.RandomState(0).standard_normal((ROWS, 2))
@@ -156,6 +162,86 @@ def test_a_function_of_the_fit_ranks_at_rungs_and_at_the_end(
     assert found.spec.objective == "callable"
 
 
+@pytest.mark.parametrize(
+    ("objective", "what"),
+    [
+        (lambda fit: fit.nothing, "raised AttributeError: 'Fit' object has no attribute 'nothing'"),
+        (lambda fit: math.nan, "returned nan, which is no finite number"),
+        (lambda fit: -math.inf, "returned -inf, which"),
+        (lambda fit: None, "returned None, which"),
+        (lambda fit: "1.5", "returned '1.5', which"),
+        (lambda fit: torch.ones(2), "returned tensor("),
+        (lambda fit: 10**400, "returned 1000"),
+        (lambda fit: sys.exit(0), "raised SystemExit: 0"),
+    ],
+)
+def test_what_is_no_finite_number_is_named(objective: Callable[[Fit], Any], what: str) -> None:
+    fit = Fit("key", "name", {}, "finished", "Done.", 1, torch.zeros(1))
+    with pytest.raises(NoNumber, match=re.escape(what)):
+        finite(objective, fit)
+
+
+@pytest.mark.parametrize("value", [1, True, np.float32(2.0), torch.tensor(3.0), torch.ones(1, 1)])
+def test_every_kind_of_one_number_is_a_score(value: Any) -> None:
+    fit = Fit("key", "name", {}, "finished", "Done.", 1, torch.zeros(1))
+    assert finite(lambda fit: value, fit) == float(value)
+
+
+def test_an_objective_without_a_number_for_the_first_sound_fit_ends_the_sweep(
+    tmp_path: Path, with_store: Callable[[Path], Path]
+) -> None:
+    """A fit that diverged, or a point estimate beside guides with a density, ends none."""
+    seen: list[str] = []
+
+    def nothing(fit: Fit) -> float:
+        seen.append(fit.name)
+        return math.nan
+
+    experiment = Experiment(regression, name="none", data=DATA)
+    space = {"guide": ["delta", "mean_field"], "learning_rate": [1e30, 0.05], "seed": [0, 1]}
+    output, options = with_store(tmp_path), {**OPTIONS, "steps": 30, "pack_size": 1}
+    with pytest.raises(SpecError) as caught:
+        experiment.sweep(space, objective=nothing, output_dir=output, **options)
+    assert caught.value.key == "objective"
+    first = "mean_field-kl_reverse-lr0.05-s0"
+    for words in ("returned nan", first, "one finite number", "goes on with a function"):
+        assert words in caught.value.message
+    assert seen == ["delta-kl_reverse-lr0.05-s0", "delta-kl_reverse-lr0.05-s1", first]
+    (directory,) = (path.parent for path in output.glob("*/plan.json"))
+    assert repr(str(directory)) in caught.value.message
+
+    resumed = experiment.resume(directory, objective=lambda fit: fit.elbo)
+    assert resumed.best().name.startswith("mean_field-kl_reverse-lr0.05")
+    assert resumed.dataframe()["status"].tolist().count("diverged") == 4
+
+
+def test_where_nothing_could_be_ranked_there_is_no_champion_and_the_report_says_so(
+    tmp_path: Path, with_store: Callable[[Path], Path]
+) -> None:
+    found = Experiment(regression, name="points", data=DATA).sweep(
+        {"guide": ["delta", "mean_field"], "learning_rate": [1e30, 0.05]},
+        objective=lambda fit: fit.elbo if fit.configuration["guide"] != "delta" else math.nan,
+        output_dir=with_store(tmp_path),
+        budget={"minutes": 1e-9},
+        **OPTIONS,
+    )
+    frame = found.dataframe()
+    assert best_line(frame).startswith("best: none, since")
+    with pytest.raises(LookupError):
+        found.best()
+    assert "<p>No configuration finished.</p>" in (found.directory / "report.html").read_text()
+    assert not MlflowClient(found.tracking_uri).search_registered_models()
+
+
+@pytest.mark.parametrize("objective", ["elbo", "iw_elbo"])
+def test_point_estimates_alone_are_refused_where_they_cannot_be_ranked(objective: str) -> None:
+    with pytest.raises(SpecError, match="so nothing could be ranked; add a guide with a density") as caught:
+        Experiment(regression, name="bad", data=DATA).sweep(
+            {"guide": ["delta"], "seed": [0, 1]}, objective=objective, **OPTIONS
+        )
+    assert caught.value.key == "space.guide"
+
+
 def test_iw_elbo_ranks_too_and_one_row_can_be_held_out(
     tmp_path: Path, with_store: Callable[[Path], Path]
 ) -> None:
@@ -272,6 +358,7 @@ def test_rows_that_cannot_be_held_out_are_refused_before_anything_starts(
         ('{"b[0]": {"mean": 0}}', r"b\[0\] in .* has no mean and sd"),
         ("[1]", "holds no elements by name"),
         ("{", "no reference that can be read"),
+        ('{"b[0]": {"mean": 0, "sd": 0}, "b[1]": {"mean": 0, "sd": 0}}', r"b\[0\], b\[1\] in .* has sd 0"),
     ],
 )
 def test_a_reference_that_is_none_is_refused(content: str, message: str, tmp_path: Path) -> None:
@@ -312,3 +399,12 @@ def test_a_split_is_seeded_whole_and_leaves_other_arrays_alone() -> None:
     assert part["prior"].tolist() == [2.0, 3.0]
     assert split.split(data) == ["x", "y", "label"]
     assert (Holdout(2, 0.01).count, Holdout(2, 0.99).count) == (1, 1)
+
+
+def test_what_a_reference_says_in_vain_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = {"b[0]": {"mean": 0, "sd": 1}, "b[1]": {"mean": 0, "sd": 0}, "beta": {"mean": 0, "sd": 1}}
+    (tmp_path / "reference.json").write_text(json.dumps(content))
+    spec = make_spec({"name": "a", "space": {"seed": [0]}, "reference": str(tmp_path / "reference.json")})
+    plan_sweep(BuildSource(function=regression), DATA, spec)
+    assert "b[1] has sd 0, which the distance leaves out" in caplog.text
+    assert "the model has no beta, which the distance leaves out" in caplog.text

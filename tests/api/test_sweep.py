@@ -16,12 +16,13 @@ from vi_dist import Experiment, Model, SpecError, SweepResult
 from vi_dist.api.planning import plan_sweep
 from vi_dist.api.sweeping import started
 from vi_dist.cluster.build_source import BuildSource
+from vi_dist.evaluation.verdict import NOT_JUDGED, TRUST, TRUSTWORTHY
 from vi_dist.report.sweep_directory import read_summary
 from vi_dist.sweep.configuration import Choice
 from vi_dist.sweep.spec import load_spec, make_spec
 
 COLUMNS = """rank key name guide divergence estimator optimizer learning_rate num_samples seed steps status reason
-converged elbo elbo_se iw_elbo khat seconds run_id""".split()  # noqa: SIM905 - as the contract writes them
+converged elbo elbo_se iw_elbo khat seconds run_id ess draws""".split()  # noqa: SIM905 - as the contract writes them
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_the_same_configuration_has_the_same_key_and_almost_the_same_numbers_alo
 ) -> None:
     best = result.best()
     chosen = {name: best.configuration[name] for name in ("guide", "divergence", "seed", "learning_rate")}
-    alone = experiment.fit(**chosen, steps=60, num_samples=4, samples=256, compile="never")
+    alone = experiment.fit(**chosen, steps=60, num_samples=4, samples=4096, compile="never")
     assert (alone.key, alone.name) == (best.key, best.name)
     # A pack of one has another width, hence another order of sums.
     np.testing.assert_allclose(alone.losses, best.losses, rtol=1e-3)
@@ -191,7 +192,8 @@ def test_the_winners_are_models_that_draw(result: SweepResult, frame: pd.DataFra
 
 def test_the_verdict_judges_the_winner_by_its_own_numbers(result: SweepResult, frame: pd.DataFrame) -> None:
     found = result.verdict()
-    assert found.word in ("trustworthy", "usable after importance weighting", "not to be trusted")
+    assert found.word in TRUST and found.word != NOT_JUDGED
+    assert (found.word == TRUSTWORTHY) <= (frame["converged"][0] == "yes")
     assert f"{frame.iloc[0]['elbo']:.3f}" in found.reasons[1]
     assert found.sentence.endswith(".")
 

@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
     "schedule": "cosine",
     "executor": "inline",
     "compile": "never",
-    "evaluation": {"samples": 2048},
+    "evaluation": {"samples": 4096},
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vi_dist.evaluation.pareto import khat_threshold, pareto_khat, smoothed_weights
+from vi_dist.evaluation.pareto import effective_sample_size, khat_threshold, pareto_khat, smoothed_weights
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what ArviZ will be one day
@@ -100,3 +100,14 @@ def test_smoothed_weights_are_arviz_s(kind: str, scale: float, n: int) -> None:
 
 def test_smoothed_weights_of_an_exact_guide_are_equal() -> None:
     np.testing.assert_array_equal(smoothed_weights(np.full(10, -3.0)), np.full(10, 0.1))
+
+
+def test_the_effective_sample_size_is_one_over_the_sum_of_squares_of_smoothed_weights() -> None:
+    rng = np.random.default_rng(0)
+    log_weights = rng.normal(0.0, 0.5, 20_000)
+    # Of log-normal weights it is N exp(-variance); its own noise is about one in the root of N.
+    assert effective_sample_size(log_weights) / 20_000 == pytest.approx(math.exp(-0.25), abs=0.02)
+    assert effective_sample_size(np.full(50, -3.0)) == pytest.approx(50.0)
+    assert effective_sample_size(np.array([0.0] + [-80.0] * 99)) == pytest.approx(1.0)
+    assert math.isnan(effective_sample_size(np.array([0.0, math.nan])))
+    assert math.isnan(effective_sample_size(np.array([0.0, -math.inf])))

@@ -7,7 +7,7 @@ import pytest
 
 from vi_dist.evaluation.evaluate import Evaluation
 from vi_dist.evaluation.moments import Distance, distance, moments
-from vi_dist.evaluation.verdict import DISTRUST, REWEIGHT, TRUSTWORTHY, verdict
+from vi_dist.evaluation.verdict import AS_IT_STANDS, DISTRUST, NOT_JUDGED, REWEIGHT, TRUSTWORTHY, verdict
 
 GOOD = Evaluation(elbo=-10.0, elbo_se=0.01, iw_elbo=-9.95, khat=0.2, samples=4096)
 NEAR, FAR = Distance(0.02, 0.03, "mu"), Distance(0.4, 0.1, "tau")
@@ -41,9 +41,47 @@ def test_the_word_follows_khat_gap_and_agreement(
     assert found.sentence.lower().startswith(word)
 
 
-def test_fewer_draws_lower_the_threshold() -> None:
-    # 1 - 1 / log10(100) = 0.5
-    assert verdict(Evaluation(**{**vars(GOOD), "khat": 0.55, "samples": 100})).word == DISTRUST
+@pytest.mark.parametrize("samples", [1, 2, 100, 1024, 4095])
+def test_fewer_draws_than_the_thresholds_were_tuned_with_give_no_verdict(samples: int) -> None:
+    """Two draws of a guide whose sds are half of the posterior's have a k-hat and a gap that look good."""
+    for change in ({}, {"khat": 1.2}, {"iw_elbo": -9.0}):
+        found = verdict(Evaluation(**{**vars(GOOD), **change, "samples": samples}), [NEAR])
+        assert found.word == NOT_JUDGED
+        assert f"took {samples:,} draws" in found.sentence and "{samples: 4096}" in found.sentence
+    stopped = verdict(Evaluation(**{**vars(GOOD), "samples": samples}), [], "", "stopped after 250 steps")
+    assert "let the fit take all its steps" in stopped.sentence
+
+
+@pytest.mark.parametrize("unfinished", ["not converged", "stopped after 200 steps"])
+@pytest.mark.parametrize(
+    ("change", "others", "word"),
+    [
+        ({}, [NEAR], AS_IT_STANDS),
+        ({"khat": 1.2, "iw_elbo": -9.99}, [], AS_IT_STANDS),
+        ({"iw_elbo": -9.0}, [NEAR], DISTRUST),
+        ({}, [NEAR, FAR], DISTRUST),
+        ({"khat": 0.71}, [NEAR], DISTRUST),
+    ],
+)
+def test_an_unfinished_fit_is_headed_so_and_wants_steps_before_a_richer_guide(
+    unfinished: str, change: dict[str, float], others: list[Distance], word: str
+) -> None:
+    found = verdict(Evaluation(**{**vars(GOOD), **change}), others, "Ended somehow.", unfinished)
+    assert found.word == word
+    assert unfinished in found.sentence and "take more steps" in found.sentence
+    steps, richer = found.sentence.find("take more steps"), found.sentence.find("richer guide")
+    assert richer == -1 or steps < richer
+    assert found.reasons[-1] == "Ended somehow."
+
+
+@pytest.mark.parametrize(("samples", "least"), [(4096, 400), (40960, 4000)])
+def test_weights_that_few_draws_carry_are_not_usable_whatever_k_hat_says(samples: int, least: int) -> None:
+    near = {**vars(GOOD), "iw_elbo": -9.4, "khat": 0.5, "samples": samples}
+    assert verdict(Evaluation(**{**near, "ess": least + 1.0})).word == REWEIGHT
+    found = verdict(Evaluation(**{**near, "ess": least - 1.0}))
+    assert found.word == DISTRUST
+    assert f"are worth {least - 1} draws of the posterior (at least {least:,} are needed)" in found.sentence
+    assert any("is 0.10 of the number of draws (threshold 0.10)" in reason for reason in found.reasons)
 
 
 def test_moments_name_elements_row_major() -> None:

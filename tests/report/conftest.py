@@ -29,7 +29,7 @@ SPEC = """
 name: toy & co
 steps: 200
 num_samples: 4
-evaluation: {samples: 256}
+evaluation: {samples: 4096}
 tracking_uri: http://ada:secret@127.0.0.1:5000
 """
 

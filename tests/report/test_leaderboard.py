@@ -13,13 +13,17 @@ from vi_dist.report.leaderboard import (
     COLUMNS,
     best,
     best_line,
+    count_by_status,
     counts,
+    failures,
     leaderboard,
     objective_of,
     records,
     shown,
     table_text,
     unevaluated,
+    unfinished,
+    unranked,
     with_extras,
 )
 
@@ -127,3 +131,50 @@ def test_an_interrupted_sweep_says_what_is_kept_and_what_has_no_numbers() -> Non
     assert line.endswith(": 1 under way (curves kept), 1 not begun")
     assert unevaluated(leaderboard(rows[:3]))[0].endswith(": 1 under way (curves kept)")
     assert unevaluated(leaderboard(rows[:2])) == []
+
+
+@pytest.mark.parametrize("objective", ["elbo", "elpd", "score", "iw_elbo"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_where_nothing_has_a_finite_objective_nothing_is_best(objective: str, value: float) -> None:
+    """Whoever stands first then stands there by chance, even over one with a better ELBO."""
+    rows = [row("first", elbo=-9.0), row("second", elbo=-1.0), row("stopped", "stopped")]
+    frame = leaderboard([one | {objective: value} for one in rows], objective)
+    assert objective in frame.columns, "or nobody could tell what it was ranked by"
+    assert best(frame) is None
+    assert unranked(frame) == f"nothing could be ranked: none of the 2 that finished has a finite {objective}"
+    assert best_line(frame) == f"best: none, since {unranked(frame)}"
+
+
+def test_where_nothing_finished_that_is_why_nothing_is_best() -> None:
+    assert unranked(leaderboard([row("lost", "diverged")])) == "no configuration finished"
+    assert unranked(leaderboard([row("good", elbo=-1.0)])) == ""
+    points = leaderboard([row("point") | {"guide": "delta"}])
+    assert "none of the one that finished" in unranked(points) and "point estimate" in unranked(points)
+
+
+def test_reasons_of_one_kind_are_told_once_with_the_first_that_has_it() -> None:
+    reasons = [("a", "diverged", f"Diverged at step {step} of 60: too large.") for step in (7, 12, 33)]
+    reasons += [("b", "failed", "Failed: ValueError."), ("c", "finished", "Took all 60 steps.")]
+    frame = leaderboard([row(name, status, -1.0) | {"reason": reason} for name, status, reason in reasons])
+    assert failures(frame) == [
+        "diverged: a (and 2 more like it): Diverged at step 7 of 60: too large.",
+        "failed: b: Failed: ValueError.",
+    ]
+    assert count_by_status(frame) == {"finished": 1, "diverged": 3, "failed": 1}
+    assert failures(frame[:1]) == []
+    kinds = [row("d", "failed") | {"reason": f"Failed: {kind}."} for kind in ("one", "two", "three", "four")]
+    assert failures(leaderboard(kinds))[-1] == "failed: 1 more kinds of reasons, in the column reason"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"converged": "yes"}, ""),
+        ({"converged": "no"}, "not converged"),
+        ({"converged": ""}, ""),
+        ({"converged": "", "steps": 19}, "only 19 steps long, too short to tell whether it converged"),
+        ({"converged": "", "status": "stopped", "steps": 200}, "stopped after 200 steps"),
+    ],
+)
+def test_what_kept_a_fit_from_its_end_is_in_words(change: dict[str, Any], words: str) -> None:
+    assert unfinished({**row("one"), "steps": 400, **change}) == words

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from torch.distributions import Distribution, Exponential, Independent, Normal
 import vi_dist
 from vi_dist.model.decorators import functional, random_variable
 from vi_dist.model.model import Model
+from vi_dist.tracking.champion import Merits
 from vi_dist.tracking.guide_artifact import requirements
 from vi_dist.tracking.mirror import Mirror
 from vi_dist.tracking.records import GuideLogged, RunStarted, SweepStarted
@@ -113,14 +117,110 @@ def test_the_champion_draws_in_a_fresh_process(mirror: Mirror, saved: Path, tmp_
     np.testing.assert_array_equal(table["rows"], flat)
 
 
-def test_a_new_winner_takes_the_alias_over(mirror: Mirror, saved: Path) -> None:
+def test_a_better_winner_takes_the_alias_over(mirror: Mirror, saved: Path) -> None:
     begin = [RunStarted("a", "name a"), RunStarted("b", "name b")]
     mirror.apply([SweepStarted("sweep-1", "demo", "demo"), *begin])
-    for key in ("a", "b"):
-        mirror.apply([GuideLogged(key, str(saved), f"guide-{key}", register="a/b:c")])
+    for key, elbo in (("a", -2.0), ("b", -1.0)):
+        merits = Merits(key, "model", "data", "trustworthy", 3, elbo, 0.01).to_tags()
+        mirror.apply([GuideLogged(key, str(saved), f"guide-{key}", register="a/b:c", merits=merits)])
     client: MlflowClient = mirror.store.client
     assert client.get_model_version_by_alias("a_b_c", "champion").run_id == mirror.state.run_ids["b"]
     assert len(client.search_model_versions("name = 'a_b_c'")) == 2
+
+
+Try = tuple[Merits, Literal["earned", "always"], str]
+BEST = Merits("first", "model", "data", "trustworthy", 3, -10.0, 0.01)
+TRIES: list[Try] = [
+    (BEST, "earned", ""),
+    (replace(BEST, verdict="not to be trusted", trust=0, elbo=-5.0), "earned", "its verdict is 'not to be"),
+    (replace(BEST, elbo=-5.0, complete=False), "earned", "its sweep was interrupted"),
+    (replace(BEST, elbo=-5.0, data="other"), "earned", "the champion is of other data"),
+    (replace(BEST, elbo=-5.0, model="other"), "earned", "the champion is of another model"),
+    (replace(BEST, elbo=-9.98), "earned", "its ELBO of -9.980 is not above the champion's -10.000"),
+    (replace(BEST, elbo=math.nan), "earned", "its ELBO of nan is not above the champion's -10.000"),
+    (replace(BEST, elbo=-9.9), "earned", ""),
+    (replace(BEST, verdict="not judged", trust=0, elbo=-50.0, complete=False), "always", ""),
+    (replace(BEST, elbo=-50.01), "earned", ""),
+]
+
+
+def test_the_alias_moves_only_to_what_is_known_to_be_no_worse_or_when_asked(
+    mirror: Mirror, saved: Path
+) -> None:
+    client: MlflowClient = mirror.store.client
+    mirror.apply([SweepStarted("sweep-1", "demo", "demo")])
+    mirror.apply([RunStarted(str(number), f"name {number}") for number in range(len(TRIES))])
+    held = 0
+    for number, (merits, alias, why) in enumerate(TRIES):
+        record = GuideLogged(
+            str(number), str(saved), f"guide-{number}", register="toy", merits=merits.to_tags(), alias=alias
+        )
+        mirror.apply([record, record])
+        version = client.get_model_version("toy", str(number + 1))
+        assert version.description == merits.describe()
+        assert merits.verdict in version.description and "ELBO" in version.description
+        assert version.tags["vi.data"] == merits.data
+        held = held if why else number
+        assert client.get_model_version_by_alias("toy", "champion").run_id == mirror.state.run_ids[str(held)]
+        told = mirror.state.champion
+        assert f"without the alias, since {why}" in told if why else f"has version {number + 1} as" in told
+    assert len(client.search_model_versions("name = 'toy'")) == len(TRIES)
+    assert mirror.state.refused == 0
+
+
+def test_a_champion_that_says_nothing_of_itself_keeps_the_alias(mirror: Mirror, saved: Path) -> None:
+    client: MlflowClient = mirror.store.client
+    mirror.apply([SweepStarted("sweep-1", "demo", "demo"), RunStarted("a", "a"), RunStarted("b", "b")])
+    mirror.apply([GuideLogged("a", str(saved), "guide-a", register="toy")])
+    mirror.apply([GuideLogged("b", str(saved), "guide-b", register="toy", merits=BEST.to_tags())])
+    assert client.get_model_version_by_alias("toy", "champion").run_id == mirror.state.run_ids["a"]
+    assert "does not say of which model and data it is" in mirror.state.champion
+
+
+def test_an_interrupted_sweep_makes_no_first_champion(mirror: Mirror, saved: Path) -> None:
+    client: MlflowClient = mirror.store.client
+    mirror.apply([SweepStarted("sweep-1", "demo", "demo"), RunStarted("a", "a")])
+    broken, whole = (
+        GuideLogged("a", str(saved), "guide-a", register="toy", merits=merits.to_tags())
+        for merits in (replace(BEST, complete=False), BEST)
+    )
+    mirror.apply([broken])
+    assert "toy has no champion yet: version 1 is registered without" in mirror.state.champion
+    mirror.apply([whole])
+    assert int(client.get_model_version_by_alias("toy", "champion").version) == 1
+    assert "interrupted" not in client.get_model_version("toy", "1").description
+    assert len(client.search_model_versions("name = 'toy'")) == 1
+
+
+REFUSED = """
+import sys
+import mlflow
+import pandas as pd
+
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/toy@champion")
+for given in (pd.DataFrame({"x": [1.0, 2.0]}), pd.DataFrame({"x": []})):
+    try:
+        model.predict(given)
+    except Exception as error:
+        print(error)
+for given in (None, pd.DataFrame()):
+    print(len(model.predict(given, params={"num_samples": 3})), "rows")
+"""
+
+
+def test_a_champion_refuses_input_that_it_would_not_use(mirror: Mirror, saved: Path, tmp_path: Path) -> None:
+    mirror.apply([SweepStarted("sweep-1", "demo", "demo"), RunStarted("a", "a")])
+    mirror.apply([GuideLogged("a", str(saved), "guide-a", COLUMNS, "toy")])
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-W", "ignore", "-c", REFUSED, mirror.store.tracking_uri]
+    answer = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    first, second, *drawn = answer.stdout.splitlines()
+    assert "2 rows" in first and "stored posterior" in first and "Fit.load" in first and "None" in first
+    assert "0 rows" in second and "x" in second
+    assert drawn == ["3 rows", "3 rows"]
 
 
 def test_requirements_are_pinned_to_what_is_here() -> None:

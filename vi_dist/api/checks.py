@@ -66,6 +66,10 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
         check_queries(prepared.model)
     with placing(setup.build):
         check_shards_add_up(prepared.setup)
+        if prepared.rows is not None and not prepared.rows.total:
+            raise ModelError(
+                "the data have no rows, so the fit would be of the prior; give them rows", key="data"
+            )
     assert prepared.rows is not None, "a setup with shards"
     return CheckedModel(prepared.layout, _digest(setup.data), prepared, _largest(prepared.rows.data))
 
@@ -136,10 +140,30 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
+            _check_rows(prepared, data)
     if (summed_out := models[0].layout.summed_out) is not None:
         log.info("summed out of the model: %s", summed_out)
     trained = data if setup.holdout is None else setup.holdout.part(data, held_out=False)
     return CheckedModel(models[0].layout, digest(trained), models[0], _largest(trained))
+
+
+def _check_rows(prepared: PreparedModel, data: Mapping[str, Any]) -> None:
+    """Refuse data without a single row, under which the fit would be of the prior. Raises `ModelError`."""
+    observed = prepared.model.observations
+    nothing = bool(observed) and not any(value.numel() for value in observed.values())
+    if not data or not (nothing or all(0 in column.shape for column in data.values())):
+        return
+    columns = ", ".join(f"{name} {tuple(column.shape)}" for name, column in data.items())
+    what = (
+        f"what the model observes ({', '.join(map(str, observed))})"
+        if nothing
+        else "every column of the data"
+    )
+    raise ModelError(
+        f"{what} has no rows, so the fit would be of the prior; the data are {columns}: give them rows, or fit the "
+        "prior by a model without data and observations",
+        key="data",
+    )
 
 
 def _largest(data: Mapping[str, Any]) -> int:

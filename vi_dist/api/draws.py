@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.evaluation.importance import weighted_rows
-from vi_dist.evaluation.pareto import khat_threshold, pareto_khat, smoothed_weights
+from vi_dist.evaluation.pareto import (
+    effective_sample_size,
+    khat_threshold,
+    pareto_khat,
+    smoothed_weights,
+)
+from vi_dist.evaluation.verdict import DRAWS as EVALUATION_DRAWS
+from vi_dist.evaluation.verdict import LEAST_ESS
 from vi_dist.vi.context import model_context
 from vi_dist.vi.predictive import replicate
 from vi_dist.vi.sampling import draw_flat
@@ -61,7 +69,7 @@ def _resampled(fit: Fit, n: int, seed: int) -> Tensor:
         raise ValueError(
             f"{fit.name} cannot be resampled: none of {count} draws has a density under the model"
         )
-    _warn(fit.name, pareto_khat(logs[finite]), count)
+    _warn(fit.name, logs[finite], count)
     chosen = _stratified(torch.from_numpy(smoothed_weights(logs)), n, seed)
     return rows[chosen.to(rows.device)].to(prepared.dtype)
 
@@ -73,15 +81,24 @@ def _stratified(weights: Tensor, n: int, seed: int) -> Tensor:
     return torch.searchsorted(weights.cumsum(0), heights).clamp_max(len(weights) - 1)
 
 
-def _warn(name: str, khat: float, count: int) -> None:
-    threshold = khat_threshold(count)
-    if not khat <= threshold:
-        warnings.warn(
-            f"k-hat of the importance weights of {name} is {khat:.2f}, above {threshold:.2f}: resampled draws may "
-            "miss mass of the posterior too; read SweepResult.verdict(), or fit a richer guide",
-            RuntimeWarning,
-            stacklevel=5,
-        )
+def _warn(name: str, log_weights: NDArray[np.float64], count: int) -> None:
+    """Warn about weights that cannot be relied on, by their tail or by how few draws carry them."""
+    khat, threshold = pareto_khat(log_weights), khat_threshold(count)
+    ess, least = effective_sample_size(log_weights), LEAST_ESS / EVALUATION_DRAWS * count
+    if khat <= threshold and ess >= least:
+        return
+    what = (
+        f"the importance weights of {count} draws of {name} are worth {ess:.0f} draws of the posterior, fewer than "
+        f"{least:.0f}"
+        if khat <= threshold
+        else f"k-hat of the importance weights of {name} is {khat:.2f}, above {threshold:.2f}"
+    )
+    warnings.warn(
+        f"{what}: resampled draws may miss mass of the posterior too; read SweepResult.verdict(), or "
+        "fit a richer guide",
+        RuntimeWarning,
+        stacklevel=5,
+    )
 
 
 def _needs_all_rows(fit: Fit, why: str) -> None:

@@ -170,6 +170,7 @@ class Experiment:
         max_actors: int | None = None,
         cpus_per_actor: float | None = None,
         gpus_per_actor: float | None = None,
+        champion: bool = False,
         progress: ProgressCallback | None = None,
     ) -> SweepResult:
         """Fit every configuration of a space, evaluate all of them alike and rank them.
@@ -195,6 +196,8 @@ class Experiment:
             batch_size: rows of each shard that a step sees, another part of them every step; absent, all rows.
             biased_minibatches: have batches also where they bias the gradient, which is refused otherwise.
             checkpoint_dir: of shards, any fsspec path.
+            champion: give the winner the alias ``champion`` of the registered model in any case; otherwise it moves
+                only from a fit of the same model and data that is trusted no more and fits less well.
             progress: called a few times a second.
 
         Raises:
@@ -217,6 +220,7 @@ class Experiment:
             timings=timings,
             objective=function,
             initial_values=initial_values,
+            champion=champion,
         )
 
     def resume(
@@ -227,6 +231,7 @@ class Experiment:
         address: str | None = None,
         objective: Objective | None = None,
         initial_values: Values | None = None,
+        champion: bool = False,
         progress: ProgressCallback | None = None,
     ) -> SweepResult:
         """Go on with a sweep of this experiment that died or was interrupted; the result is the undisturbed one's.
@@ -235,6 +240,7 @@ class Experiment:
             directory: the sweep's own, or an output directory: its newest.
             executor, address: where it goes on, if not where it began.
             objective: the function that ranks, if the sweep had one; and so with `initial_values`.
+            champion: as for `sweep`.
 
         Raises `SpecError` if the sweep is over, is still under way, or was of another model or other data.
         """
@@ -253,6 +259,7 @@ class Experiment:
             objective=objective,
             initial_values=initial_values,
             resumed=found,
+            champion=champion,
         )
 
     def _sweep_spec(self, given: Mapping[str, Any]) -> SweepSpec:

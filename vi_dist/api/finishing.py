@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import pandas as pd
 
@@ -14,11 +16,20 @@ from vi_dist.api.winner_data import write_winner
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.sweep_files import SweepFiles
-from vi_dist.evaluation.verdict import Verdict
-from vi_dist.report.leaderboard import best, best_line, counts, unevaluated
+from vi_dist.evaluation.verdict import TRUST, Verdict
+from vi_dist.report.leaderboard import (
+    best,
+    best_line,
+    count_by_status,
+    counts,
+    failures,
+    unevaluated,
+    unranked,
+)
 from vi_dist.report.leaderboard import shown as shown_columns
 from vi_dist.report.rungs import lines
 from vi_dist.report.sweep_directory import FITS, REPORT, RUNGS, WINNER, Summary
+from vi_dist.tracking.champion import Merits
 from vi_dist.tracking.note import leaderboard_note
 from vi_dist.tracking.records import (
     Artifact,
@@ -37,14 +48,31 @@ BEST_GUIDES = 3
 """How many guides become MLflow models."""
 
 
-def finish(result: SweepResult, files: SweepFiles, recorder: Recorder, interrupts: Interrupts) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """What a sweep's winner is of, and whether it is to be the champion in any case.
+
+    Attributes:
+        model, data: digests of the model's source and of the data that it is trained on.
+        champion: whether somebody asked for the alias to move.
+    """
+
+    model: str
+    data: str
+    champion: bool = False
+
+
+def finish(
+    result: SweepResult, files: SweepFiles, recorder: Recorder, interrupts: Interrupts, origin: Origin
+) -> None:
     """Write the sweep's tables, tell MLflow, and wait until it knows."""
     recorder.write(PacksEnded())
     table, curves = files.write_leaderboard(), files.write_curves()
     frame = result.dataframe()
     with recorder.timings.tracked():
-        _log_guides(result, frame, files, recorder)
+        guides = _saved_guides(result, frame, files)
     verdict = _verdict(result, frame)
+    _log_guides(guides, result.spec.name, recorder, _merits(frame, verdict, origin, interrupts), origin)
     # While it is drawn the writer carries on with what it has.
     _log_report(result, files, recorder)
     if best(frame) is not None and not interrupts.requested:
@@ -60,27 +88,66 @@ def finish(result: SweepResult, files: SweepFiles, recorder: Recorder, interrupt
         recorder.write(_ended(frame, interrupts.requested))
         summary = recorder.tracker.close()
     files.write_leaderboard(summary.run_ids)
-    told = "" if verdict is None else verdict.sentence
-    files.write_summary(Summary(interrupts.requested, recorder.timings.seconds(), summary.error, told))
+    sentence = "" if verdict is None else verdict.sentence
+    timings = recorder.timings.seconds()
+    files.write_summary(
+        Summary(
+            interrupts.requested,
+            timings,
+            summary.error,
+            sentence,
+            champion=summary.champion,
+            statuses=count_by_status(frame),
+            failures=tuple(failures(frame)),
+        )
+    )
 
 
-def _log_guides(result: SweepResult, frame: pd.DataFrame, files: SweepFiles, recorder: Recorder) -> None:
-    """Save the best few fits whole and have them logged as models; the winner becomes the sweep's champion."""
+def _saved_guides(result: SweepResult, frame: pd.DataFrame, files: SweepFiles) -> list[GuideLogged]:
+    """Save the best few fits whole; as records, the winner's first, if it could be saved."""
     winner = best(frame)
     chosen = frame[:0] if winner is None else frame[frame["status"] == winner["status"]].head(BEST_GUIDES)
-    for place, row in enumerate(chosen.to_dict("records")):
-        directory = files.directory / FITS / str(row["key"])
+    saved = []
+    for row in chosen.to_dict("records"):
+        key, name = str(row["key"]), str(row["name"])
+        directory = files.directory / FITS / key
         try:
-            fit = result.get(str(row["key"]))
+            fit = result.get(key)
             fit.save(directory)
-            columns = _columns(fit)
+            saved.append(GuideLogged(key, str(directory), model_name(name), _columns(fit)))
         except Exception as error:  # a guide that cannot be exported must not cost the sweep its results
-            log.warning("the guide of %s is not kept as a model: %s", row["name"], error)
-            continue
-        register = result.spec.name if place == 0 else ""
-        recorder.write(
-            GuideLogged(str(row["key"]), str(directory), model_name(str(row["name"])), columns, register)
-        )
+            log.warning("the guide of %s is not kept as a model: %s", name, error)
+    return saved
+
+
+def _log_guides(
+    guides: Sequence[GuideLogged], name: str, recorder: Recorder, merits: Merits | None, origin: Origin
+) -> None:
+    """Have guides logged as models, and the winner registered under the sweep's name."""
+    alias: Literal["earned", "always"] = "always" if origin.champion else "earned"
+    for guide in guides:
+        if merits is not None and guide.key == merits.key:
+            guide = replace(guide, register=name, merits=merits.to_tags(), alias=alias)
+        recorder.write(guide)
+
+
+def _merits(
+    frame: pd.DataFrame, verdict: Verdict | None, origin: Origin, interrupts: Interrupts
+) -> Merits | None:
+    """What the winner's version is known for; None where there is no winner."""
+    row = best(frame)
+    if row is None:
+        return None
+    return Merits(
+        key=str(row["key"]),
+        model=origin.model,
+        data=origin.data,
+        verdict="" if verdict is None else verdict.word,
+        trust=0 if verdict is None else TRUST[verdict.word],
+        elbo=float(row["elbo"]),
+        elbo_se=float(row["elbo_se"]),
+        complete=not interrupts.requested,
+    )
 
 
 def _log_report(result: SweepResult, files: SweepFiles, recorder: Recorder) -> None:
@@ -107,7 +174,7 @@ def _log_winner(result: SweepResult, files: SweepFiles, recorder: Recorder) -> N
 
 
 def _verdict(result: SweepResult, frame: pd.DataFrame) -> Verdict | None:
-    """Whether to trust the winner; None where nothing finished, or where it cannot be told."""
+    """Whether to trust the winner; None where nothing could be ranked, or where it cannot be told."""
     if best(frame) is None:
         return None
     try:
@@ -120,9 +187,9 @@ def _verdict(result: SweepResult, frame: pd.DataFrame) -> Verdict | None:
 def _heading(result: SweepResult, frame: pd.DataFrame, verdict: Verdict | None) -> str:
     """How the sweep went and whether to trust its winner, in a few paragraphs."""
     text = f"{counts(frame)}. {best_line(frame)}."
-    told = [*unevaluated(frame), *lines(result.rungs(), frame)]
+    told = [*failures(frame), *unevaluated(frame), *lines(result.rungs(), frame)]
     if told:
-        text += "\n\n" + ". ".join(line[0].upper() + line[1:] for line in told) + "."
+        text += "\n\n" + ". ".join(line[0].upper() + line[1:].rstrip(".") for line in told) + "."
     if verdict is None:
         return text
     return f"{text}\n\n{verdict.sentence} The artifact `{REPORT}` holds curves, k-hat and marginals."
@@ -172,5 +239,6 @@ def _ended(frame: pd.DataFrame, interrupted: bool) -> SweepEnded:
     if interrupted:
         return SweepEnded("interrupted", f"Interrupted. {counts(frame)}.")
     if best(frame) is None:
-        return SweepEnded("failed", f"Nothing finished. {counts(frame)}.")
+        why = unranked(frame)
+        return SweepEnded("failed", f"{why[0].upper()}{why[1:]}. {counts(frame)}.")
     return SweepEnded("finished", f"{counts(frame)}.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def judged(result: SweepResult) -> Verdict:
-    """Judge a sweep's winner. Raises `LookupError` if nothing finished."""
+    """Judge a sweep's winner. Raises `LookupError` if nothing could be ranked."""
     return judging.judged(result.dataframe(), result.drawer, result.spec.evaluation.samples)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import CheckedModel, as_arrays, check
 from vi_dist.api.initial_values import check_used, with_initial_values
-from vi_dist.api.scores import with_scores
+from vi_dist.api.scores import check_rankable, with_scores
 from vi_dist.api.shards import with_shards
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.setup import Setup
@@ -21,6 +22,9 @@ from vi_dist.sweep.halving import Halving, halving_of
 from vi_dist.sweep.search import TpeSearch
 from vi_dist.sweep.space import resolve
 from vi_dist.sweep.spec import OBJECTIVES, SweepSpec
+from vi_dist.sweep.without_effect import without_effect
+
+log = logging.getLogger(__name__)
 
 PACK_BYTES = 4 << 30
 """Memory that a step of a pack may take, by the estimate."""
@@ -96,6 +100,9 @@ def plan_sweep(
     # Once more, now that the model is known: its coordinates and its params rule out further combinations.
     configurations, search = _opening(spec, catalogue(checked.layout, given))
     check_used(setup, configurations)
+    for sentence in without_effect(spec, configurations):
+        log.warning("%s", sentence)
+    check_rankable(spec, configurations if search is None else search.kinds, checked.layout)
     version = setup.version()
     keys = [configuration.key(checked.data_digest, version) for configuration in configurations]
     size = pack_size(spec, checked, configurations)

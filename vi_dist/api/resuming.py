@@ -25,7 +25,9 @@ def read_unfinished(
     if not (found / JOURNAL).is_dir():
         what = "is over" if (found / SUMMARY).exists() else "has left nothing to go on from"
         raise SpecError(f"this sweep {what}; vi-dist sweep runs one anew", path=found)
-    given = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    if given.get("executor") == "inline" and "address" not in given:
+        given["address"] = None  # the spec's, which is of no use in this process
     return found, load_spec(found / SPEC, given, needs_model=needs_model)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
 from vi_dist.api.checks import placing
+from vi_dist.cluster.columns import family
 from vi_dist.cluster.holdout import Holdout
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
@@ -17,9 +19,13 @@ from vi_dist.evaluation.elpd import row_log_densities
 from vi_dist.evaluation.moments import Moments, moments
 from vi_dist.evaluation.reference import read_reference
 from vi_dist.model.data import load_data
+from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.spec import SweepSpec
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
+from vi_dist.vi.layout import Layout
+
+log = logging.getLogger(__name__)
 
 _KEY = "holdout"
 
@@ -34,6 +40,20 @@ def with_scores(setup: Setup, spec: SweepSpec) -> Setup:
     if spec.reference is not None:
         setup = replace(setup, reference=_reference(setup, spec.reference))
     return setup
+
+
+def check_rankable(spec: SweepSpec, configurations: Sequence[Configuration], layout: Layout) -> None:
+    """Raise `SpecError` where no configuration can have the number that the sweep is ranked by."""
+    if spec.objective not in ("elbo", "iw_elbo"):
+        return
+    guides = dict.fromkeys(configuration.guide for configuration in configurations)
+    if any(family(guide, layout.noise).settled.has_density for guide in guides):
+        return
+    raise SpecError(
+        f"{', '.join(map(str, guides))} is a point estimate without {spec.objective}, so nothing could be ranked; "
+        "add a guide with a density, or rank by rows held out (objective: elpd with holdout: 0.2)",
+        key="space.guide",
+    )
 
 
 def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
@@ -162,4 +182,26 @@ def _reference(setup: Setup, path: str) -> Moments:
             key="reference",
             allowed=[*names][:8],
         )
+    _check_spread({name: reference[name] for name in reference if name in names}, path)
+    if others := [name for name in reference if name not in names]:
+        log.warning("reference: the model has no %s, which the distance leaves out", _listed(others))
     return reference
+
+
+def _check_spread(shared: Moments, path: str) -> None:
+    """Refuse a reference in whose standard deviations nothing can be measured; say which elements it leaves out."""
+    constant = [name for name, (_, sd) in shared.items() if sd == 0]
+    if len(constant) == len(shared):
+        raise SpecError(
+            f"{_listed(constant)} in {path} has sd 0, and distances are measured in the reference's standard "
+            "deviations; give the sd of the reference draws, or delete reference",
+            key="reference",
+        )
+    if constant:
+        log.warning("reference: %s has sd 0, which the distance leaves out", _listed(constant))
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

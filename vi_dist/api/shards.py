@@ -30,7 +30,18 @@ def with_shards(setup: Setup, spec: SweepSpec, configurations: Sequence[Configur
                 "batch_size is a number of rows of each shard; write shards too, of which 1 is enough",
                 key="batch_size",
             )
+        if spec.checkpoint_dir is not None:
+            raise SpecError(
+                "checkpoint_dir is where shards keep their states; write shards too, or delete it (a sweep without "
+                "shards keeps all in its own directory)",
+                key="checkpoint_dir",
+            )
         return setup
+    if spec.biased_minibatches and spec.batch_size is None:
+        raise SpecError(
+            "biased_minibatches is about batches, of which there are none; write batch_size too, or delete it",
+            key="biased_minibatches",
+        )
     if spec.batch_size is not None:
         _check_batches(spec, configurations)
     if setup.data is None:

@@ -20,7 +20,7 @@ from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import read_curve, read_params
 from vi_dist.errors import SpecError
 from vi_dist.evaluation.verdict import Verdict
-from vi_dist.report.leaderboard import best
+from vi_dist.report.leaderboard import best, unranked
 from vi_dist.report.sweep_directory import (
     PLAN,
     SPEC,
@@ -67,14 +67,14 @@ class SweepResult:
         tables, figures and the verdict are there all the same.
         """
         found = find_sweep(Path(directory))
-        if build is not None:
-            source = BuildSource(path=build) if isinstance(build, str) else BuildSource(function=build)
-            return cls(found, source, data)
+        source = BuildSource(path=build) if isinstance(build, str) else build and BuildSource(function=build)
         try:
             spec = load_spec(found / SPEC, needs_model=False)
         except SpecError:
-            return cls(found)
-        return cls(found, BuildSource(path=spec.model) if spec.model else None, spec.data)
+            return cls(found, source, data)
+        if source is None and spec.model:
+            source = BuildSource(path=spec.model)
+        return cls(found, source, spec.data if data is None else data)
 
     def dataframe(self) -> pd.DataFrame:
         """The leaderboard in rank order: rank, key, name, what was chosen, status, reason, elbo, ..., run_id."""
@@ -89,10 +89,14 @@ class SweepResult:
         return read_rungs(self.directory)
 
     def best(self) -> Fit:
-        """The fit of rank 1; where a budget stopped all, the best of those. Raises `LookupError` if there is none."""
-        row = best(self.dataframe())
+        """The fit of rank 1; where a budget stopped all, the best of those.
+
+        Raises `LookupError` if nothing could be ranked; `get` has each fit.
+        """
+        frame = self.dataframe()
+        row = best(frame)
         if row is None:
-            raise LookupError("no configuration finished; dataframe() holds the reasons")
+            raise LookupError(f"{unranked(frame)}; dataframe() holds the reasons, get(key) each fit")
         return self.get(str(row["key"]))
 
     def get(self, key: str) -> Fit:
@@ -110,10 +114,11 @@ class SweepResult:
         return make_fit(key, self._configurations[key], row, losses, params, self._prepared)
 
     def verdict(self) -> Verdict:
-        """Whether to trust the winner: a word, a sentence and the reasons. Raises `LookupError` if nothing finished.
+        """Whether to trust the winner: a word, a sentence and the reasons.
 
-        It looks at k-hat, at the gap between ELBO and importance-weighted bound, and at how far the next best
-        configurations are from the winner in means and standard deviations.
+        It looks at k-hat and the effective sample size of the importance weights, at the gap between ELBO and
+        importance-weighted bound, at how far the next best configurations are from the winner in means and standard
+        deviations, and at whether the winner converged. Raises `LookupError` if nothing could be ranked.
         """
         from vi_dist.api.judging import judged
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from vi_dist.api.checks import check_other_shards
 from vi_dist.api.course import open_course
-from vi_dist.api.finishing import finish
+from vi_dist.api.finishing import Origin, finish
 from vi_dist.api.objective import Objective, scoring
 from vi_dist.api.planning import PlannedSweep, plan_sweep
 from vi_dist.api.resuming import check_same
@@ -31,6 +31,7 @@ from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import SweepFiles
 from vi_dist.cluster.time_limits import TimeLimits
 from vi_dist.cluster.timings import Timings
+from vi_dist.errors import SpecError
 from vi_dist.model.storage import is_address
 from vi_dist.sweep.spec import SweepSpec
 from vi_dist.tracking.environment import default_tracking_uri, without_credentials
@@ -39,6 +40,9 @@ from vi_dist.tracking.records import SweepEnded, SweepStarted
 from vi_dist.tracking.state import State
 from vi_dist.tracking.sync import stored_uri
 from vi_dist.tracking.tracker import Tracker
+
+_PATIENCE = 30.0
+"""Seconds without progress that the tracking of a sweep which bad input ended is waited for."""
 
 
 def run_sweep(
@@ -53,6 +57,7 @@ def run_sweep(
     resumed: Path | None = None,
     executor: Executor | None = None,
     aside: Iterable[object] = (),
+    champion: bool = False,
 ) -> SweepResult:
     """Run a sweep; see `Experiment.sweep`.
 
@@ -61,6 +66,7 @@ def run_sweep(
         resumed: the directory of a sweep that died or was interrupted, which goes on where it stood.
         executor: where the packs run, prepared already; it is closed. By default what the spec says.
         aside: see `Driver`.
+        champion: make the winner the registered model's champion in any case (`champion.why_it_stays`).
     """
     timings = timings or Timings()
     if executor is None:
@@ -88,7 +94,7 @@ def run_sweep(
             tracker.start()
         recorder.write(started(planned, files.directory.name, State.load(files.spool).sweep))
         with _closing(recorder), _published(files.directory, spec.output_dir):
-            return _run(planned, journal, files, recorder, progress, objective, aside)
+            return _run(planned, journal, files, recorder, progress, objective, aside, champion)
     finally:
         executor.close()
 
@@ -102,7 +108,8 @@ def _closing(recorder: Recorder) -> Iterator[None]:
         stopped = isinstance(error, KeyboardInterrupt)
         reason = "Interrupted twice." if stopped else f"The driver failed: {one_line(error)}"
         recorder.write(SweepEnded("interrupted" if stopped else "failed", reason))
-        recorder.tracker.close(timeout=0)
+        # Who has to mend something and call again is still here: the writer is not left running.
+        recorder.tracker.close(timeout=_PATIENCE if isinstance(error, SpecError) else 0)
         raise
 
 
@@ -124,6 +131,7 @@ def _run(
     progress: ProgressCallback | None,
     objective: Objective | None,
     aside: Iterable[object],
+    champion: bool,
 ) -> SweepResult:
     """From the first pack to the result on disk."""
     spec = planned.spec
@@ -145,11 +153,11 @@ def _run(
             limits=TimeLimits(budget, spec.time_limit, recorder.timings.began),
             expected=course.expected,
             objective=planned.objective,
-            score=None if objective is None else scoring(objective, planned),
+            score=None if objective is None else scoring(objective, planned, files.directory),
             aside=aside,
         )
         driver.run()
-        finish(result, files, recorder, interrupts)
+        finish(result, files, recorder, interrupts, origin(planned, champion))
     if not result.interrupted:
         journal.forget()
         if setup.shards is not None:
@@ -164,6 +172,14 @@ def placed(setup: Setup, spec: SweepSpec, directory: Path) -> Setup:
     # Of its name, or sweeps would go on from one another's checkpoints.
     elsewhere = spec.checkpoint_dir and f"{spec.checkpoint_dir.rstrip('/')}/{directory.name}"
     return replace(setup, shards=replace(setup.shards, directory=elsewhere or str(directory)))
+
+
+def origin(planned: PlannedSweep, champion: bool) -> Origin:
+    """What the winner of a planned sweep is of; see `Origin`."""
+    data, holdout = planned.checked.data_digest, planned.setup.holdout
+    if holdout is not None:
+        data += f" without {holdout.count} rows of seed {holdout.seed}"
+    return Origin(planned.setup.build.digest(), data, champion)
 
 
 def started(planned: PlannedSweep, name: str, sweep: str = "") -> SweepStarted:

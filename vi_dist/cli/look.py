@@ -26,7 +26,7 @@ _TABLES = {
 
 def leaderboard(directory: Path, top: int | None, as_json: bool) -> None:
     """Print a sweep's leaderboard."""
-    from vi_dist.report.leaderboard import best_line, counts, records, table_text, unevaluated
+    from vi_dist.report.leaderboard import best_line, counts, failures, records, table_text, unevaluated
     from vi_dist.report.sweep_directory import find_sweep, read_leaderboard, read_summary
 
     found = find_sweep(directory)
@@ -34,14 +34,17 @@ def leaderboard(directory: Path, top: int | None, as_json: bool) -> None:
     if as_json:
         rows = records(frame if top is None else frame.head(top))
         data = {"leaderboard": rows, "directory": str(found.absolute()), "interrupted": summary.interrupted}
-        typer.echo(json.dumps({**data, "timings": summary.timings, "verdict": summary.verdict}))
+        told = {"verdict": summary.verdict, "champion": summary.champion}
+        typer.echo(json.dumps({**data, "timings": summary.timings, **told}))
         return
     typer.echo(counts(frame))
     typer.echo(table_text(frame, top))
-    for line in unevaluated(frame):
+    for line in (*failures(frame), *unevaluated(frame)):
         say(line)
     if summary.verdict:
         say(f"verdict: {summary.verdict}")
+    if summary.champion:
+        say(f"champion: {summary.champion}")
     typer.echo(best_line(frame))
 
 

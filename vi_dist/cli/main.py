@@ -59,6 +59,13 @@ Dashboard = Annotated[
 Page = Annotated[
     Path | None, typer.Option("--output", metavar="FILE.html", help="Default: in the sweep's directory.")
 ]
+Champion = Annotated[
+    bool,
+    typer.Option(
+        "--champion",
+        help="Give the winner the alias champion in MLflow, whoever has it and however good it is.",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and more of the log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Directory = Annotated[
@@ -78,6 +85,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show configurations, packs and memory; run nothing.")
     ] = False,
+    champion: Champion = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -90,7 +98,7 @@ def sweep(
         "tracking_uri": tracking_uri,
         "output_dir": _absolute(output_dir),
     }
-    run(spec, overrides or [], chosen, dry_run=dry_run, as_json=as_json, debug=debug)
+    run(spec, overrides or [], chosen, dry_run=dry_run, champion=champion, as_json=as_json, debug=debug)
 
 
 @app.command()
@@ -99,6 +107,7 @@ def resume(
     directory: Directory,
     executor: Executor = None,
     address: Address = None,
+    champion: Champion = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -106,7 +115,7 @@ def resume(
     from vi_dist.cli.sweep import resume as go_on
 
     chosen = {"executor": None if executor is None else executor.value, "address": address}
-    go_on(directory, chosen, as_json=as_json, debug=debug)
+    go_on(directory, chosen, champion=champion, as_json=as_json, debug=debug)
 
 
 @app.command()

@@ -29,7 +29,7 @@ def compare(directory: Path, keys: Sequence[str], output: Path | None) -> None:
     from vi_dist.report.contenders import chosen
     from vi_dist.report.leaderboard import table_text
 
-    if len(keys) < 2:
+    if len(set(keys)) < 2:
         raise SpecError("a comparison needs at least two configurations", key="KEY")
     result = SweepResult.load(directory)
     frame = result.dataframe()

@@ -30,6 +30,7 @@ def sweep(
     chosen: Mapping[str, Any],
     *,
     dry_run: bool,
+    champion: bool,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -46,19 +47,19 @@ def sweep(
 
         show_plan(spec, as_json)
         return
-    _run(spec, as_json)
+    _run(spec, as_json, champion)
 
 
-def resume(directory: Path, chosen: Mapping[str, Any], *, as_json: bool, debug: bool) -> None:
+def resume(directory: Path, chosen: Mapping[str, Any], *, champion: bool, as_json: bool, debug: bool) -> None:
     """Go on with a sweep that died or was interrupted; exits as `sweep` does."""
     _log_to_stderr(debug)
     from vi_dist.api.resuming import read_unfinished
 
     found, spec = read_unfinished(directory, chosen)
-    _run(spec, as_json, found)
+    _run(spec, as_json, champion, found)
 
 
-def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
+def _run(spec: SweepSpec, as_json: bool, champion: bool, resumed: Path | None = None) -> None:
     from vi_dist.cli.progress import ProgressLine
     from vi_dist.cluster.executors import make_executor
 
@@ -85,6 +86,7 @@ def _run(spec: SweepSpec, as_json: bool, resumed: Path | None = None) -> None:
             resumed=resumed,
             executor=executor,
             aside=_imports_for_the_end(),
+            champion=champion,
         )
     from vi_dist.report.leaderboard import best
 
@@ -113,7 +115,7 @@ def _imports_for_the_end() -> Iterator[None]:
 
 def _tell(result: Any) -> None:
     """What is worth knowing beside the result, on stderr."""
-    from vi_dist.report.leaderboard import unevaluated
+    from vi_dist.report.leaderboard import failures, unevaluated
     from vi_dist.report.rungs import lines
     from vi_dist.report.sweep_directory import read_summary
 
@@ -126,10 +128,12 @@ def _tell(result: Any) -> None:
     )
     summary = read_summary(result.directory)
     frame = result.dataframe()
-    for line in (*unevaluated(frame), *lines(result.rungs(), frame, summary.column_steps)):
+    for line in (*failures(frame), *unevaluated(frame), *lines(result.rungs(), frame, summary.column_steps)):
         say(line)
     if verdict := summary.verdict:
         say(f"verdict: {verdict}")
+    if summary.champion:
+        say(f"champion: {summary.champion}")
     if result.tracking_error:
         say(f"tracking: {result.tracking_error}; vi-dist sync {result.directory} sends what is left")
 
@@ -152,9 +156,9 @@ def _as_data(result: Any, frame: Any, look: str) -> dict[str, Any]:
     from vi_dist.report.leaderboard import best, records
     from vi_dist.report.sweep_directory import read_summary
 
-    rows = records(frame)
+    rows, winner, summary = records(frame), best(frame), read_summary(result.directory)
     return {
-        "best": rows[0] if best(frame) is not None else None,
+        "best": None if winner is None else next(row for row in rows if row["key"] == winner["key"]),
         "leaderboard": rows,
         "ui": look,
         "directory": str(result.directory),
@@ -163,7 +167,8 @@ def _as_data(result: Any, frame: Any, look: str) -> dict[str, Any]:
         "experiment_id": result.experiment_id,
         "parent_run_id": result.parent_run_id,
         "interrupted": result.interrupted,
-        "verdict": read_summary(result.directory).verdict,
+        "verdict": summary.verdict,
+        "champion": summary.champion,
         "timings": result.timings,
     }
 

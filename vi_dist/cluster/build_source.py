@@ -63,8 +63,12 @@ class BuildSource:
             ours = version("vi_dist")
         except PackageNotFoundError:
             ours = "0"
+        return f"{ours}-{self.digest()}"
+
+    def digest(self) -> str:
+        """Sixteen hex digits of the model's source and of which function in it the model is."""
         text = f"{self._name()}\n{self._text()}"
-        return f"{ours}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _name(self) -> str:
         """Which function of its file it is: one file may hold several."""

@@ -316,4 +316,4 @@ class Driver:
         self._end_paused("interrupted", "Interrupted after {steps} of {of} steps.")
         for run in self._paused:
             self._tell_end(run)
-        self._meter.tell("")
+        self._meter.tell("", interrupted=True)

@@ -96,6 +96,8 @@ class Judge:
             elbo_se=found.elbo_se,
             iw_elbo=found.iw_elbo,
             khat=found.khat,
+            draws=found.samples,
+            ess=found.ess,
             **course_numbers(course),
             leaves={name: leaf.clone() for name, leaf in kept.items()},
             model_params=named_params(self._layout, end.params),

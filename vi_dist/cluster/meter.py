@@ -40,7 +40,7 @@ class Meter:
         here = (sum(len(run.members) for run in runs), sum(run.steps_wanted() for run in runs))
         self._total, self._steps_total = expected or here
 
-    def tell(self, waiting: str) -> None:
+    def tell(self, waiting: str, interrupted: bool = False) -> None:
         """Report the moment; `waiting` says what is missing while no worker is there, told after a while."""
         if self._callback is None:
             return
@@ -52,7 +52,11 @@ class Meter:
         left = max(0, self._steps_total - steps - given_up)
         self._callback(
             Progress(
-                done=sum(outcome.over for run in ended for outcome in run.outcomes or ()),
+                done=sum(
+                    outcome.over and outcome.status != "interrupted"
+                    for run in ended
+                    for outcome in run.outcomes or ()
+                ),
                 total=self._total,
                 steps_done=steps,
                 steps_total=self._steps_total,
@@ -62,6 +66,7 @@ class Meter:
                 best=self._best(ended),
                 objective=self._objective,
                 note=waiting if now - self._began > _PATIENCE_SECONDS else "",
+                interrupted=interrupted,
             )
         )
 

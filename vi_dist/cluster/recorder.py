@@ -160,6 +160,7 @@ def _ended(key: str, outcome: Outcome, run: PackRun, stamp: int) -> RunEnded:
         "final/elbo_se": outcome.elbo_se,
         "final/iw_elbo": outcome.iw_elbo,
         "final/khat": outcome.khat,
+        "final/ess": outcome.ess,
         "final/elbo_change": outcome.elbo_change,
         "final/moved": outcome.moved,
         "final/elpd": outcome.elpd,

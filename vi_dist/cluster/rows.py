@@ -28,6 +28,8 @@ def row_of(key: str, configuration: Configuration, outcome: Outcome, run_id: str
         "elbo_se": outcome.elbo_se,
         "iw_elbo": outcome.iw_elbo,
         "khat": outcome.khat,
+        "ess": outcome.ess,
+        "draws": outcome.draws,
         "elpd": outcome.elpd,
         "elpd_se": outcome.elpd_se,
         "score": outcome.score,

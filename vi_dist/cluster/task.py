@@ -118,6 +118,8 @@ class Outcome:
         steps: steps taken, of which `skipped` had no finite gradient.
         converged: yes | no, or empty where that cannot be told; from `elbo_change`, nats in the second half of its
             steps, and `moved`, sds that a mean or an sd changed by there (`Convergence`).
+        draws: of the evaluation that the numbers above come from; 0 for none.
+        ess: effective sample size of their smoothed importance weights.
         elpd: log predictive density of the rows held out, with its standard error `elpd_se`.
         score: of the user's own objective.
         mean_rms, sd_rms: distance to a reference, in its standard deviations.
@@ -135,6 +137,8 @@ class Outcome:
     elbo_se: float = np.nan
     iw_elbo: float = np.nan
     khat: float = np.nan
+    draws: int = 0
+    ess: float = np.nan
     converged: str = ""
     elbo_change: float = np.nan
     moved: float = np.nan

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from vi_dist.evaluation.pareto import pareto_khat
+from vi_dist.evaluation.pareto import effective_sample_size, pareto_khat
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.noise import EVALUATION, NormalSource
 
@@ -27,6 +27,8 @@ class Evaluation:
         elbo: mean log weight, with its standard error `elbo_se`.
         iw_elbo: importance-weighted bound, log mean weight, of all `samples`.
         khat: Pareto k-hat of the weights; -inf when they are constant (the guide is exact).
+        samples: draws of the evaluation.
+        ess: effective sample size of their smoothed weights, at most `samples`.
     """
 
     elbo: float
@@ -34,6 +36,7 @@ class Evaluation:
     iw_elbo: float
     khat: float
     samples: int
+    ess: float = field(default=math.nan, compare=False)  # NaN, where it is not known, equals nothing
 
 
 class Evaluator:
@@ -102,4 +105,6 @@ def summarise(log_weights: Tensor) -> Evaluation:
     n = log_weights.shape[0]
     iw_elbo = float(torch.logsumexp(log_weights, 0)) - math.log(n)
     elbo_se = float(log_weights.std()) / math.sqrt(n)
-    return Evaluation(float(log_weights.mean()), elbo_se, iw_elbo, pareto_khat(log_weights.numpy()), n)
+    weights = log_weights.numpy()
+    khat, ess = pareto_khat(weights), effective_sample_size(weights)
+    return Evaluation(float(log_weights.mean()), elbo_se, iw_elbo, khat, n, ess)

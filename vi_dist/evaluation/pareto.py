@@ -48,6 +48,17 @@ def smoothed_weights(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
+def effective_sample_size(log_weights: NDArray[np.float64]) -> float:
+    """How many draws of the posterior the smoothed weights of draws `(N,)` are worth: one over their sum of squares.
+
+    Kong's (1992): a weighted mean has about the variance of a mean over so many draws of the posterior. NaN if a log
+    weight is not finite.
+    """
+    if not np.isfinite(log_weights).all():
+        return math.nan
+    return 1 / float((smoothed_weights(log_weights) ** 2).sum())
+
+
 def _tail(ascending: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """The largest of ascending log weights whose maximum is 0, and the cutoff below them."""
     n = len(ascending)

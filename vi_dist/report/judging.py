@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from vi_dist.evaluation.evaluate import Evaluation
 from vi_dist.evaluation.moments import Distance, distance, moments
 from vi_dist.evaluation.verdict import Verdict, verdict
-from vi_dist.report.leaderboard import best
+from vi_dist.report.leaderboard import best, unfinished, unranked
 from vi_dist.report.stored_draws import Drawer
 
 # How many configurations behind the winner are compared with it, and how close in ELBO (nats) they must be.
@@ -23,18 +24,28 @@ def judged(frame: pd.DataFrame, draw: Drawer, samples: int) -> Verdict:
     Args:
         frame: the leaderboard.
         draw: gives draws from a configuration.
-        samples: draws of the evaluation, which k-hat's threshold depends on.
+        samples: draws of the sweep's evaluations, for a leaderboard that does not hold those of each row.
 
     Raises:
-        LookupError: nothing finished, or a guide cannot be drawn from.
+        LookupError: nothing could be ranked, or a guide cannot be drawn from.
     """
     row = best(frame)
     if row is None:
-        raise LookupError("no configuration finished; dataframe() holds the reasons")
+        raise LookupError(f"{unranked(frame)}; dataframe() holds the reasons")
+    elbo, error, bound, khat = (float(row[name]) for name in ("elbo", "elbo_se", "iw_elbo", "khat"))
     found = Evaluation(
-        float(row["elbo"]), float(row["elbo_se"]), float(row["iw_elbo"]), float(row["khat"]), samples
+        elbo, error, bound, khat, int(row.get("draws", samples)), float(row.get("ess", math.nan))
     )
-    return verdict(found, _distances(frame, str(row["key"]), draw), str(row["reason"]))
+    training = unfinished(row)
+    ending = f"{row['reason']} {_converged(frame)}".rstrip() if training else str(row["reason"])
+    return verdict(found, _distances(frame, str(row["key"]), draw), ending, training)
+
+
+def _converged(frame: pd.DataFrame) -> str:
+    """How many configurations converged, a sentence; empty where that is known of none."""
+    known = [] if "converged" not in frame else frame["converged"].tolist()
+    yes, no = known.count("yes"), known.count("no")
+    return f"Of {yes + no} configurations that took all their steps {yes} converged." if yes + no > 1 else ""
 
 
 def _distances(frame: pd.DataFrame, winner: str, draw: Drawer) -> list[Distance]:

@@ -32,11 +32,14 @@ COLUMNS = (
 )
 EXTRAS = ("elpd", "elpd_se", "score", "mean_rms", "sd_rms")
 """Columns after k-hat of sweeps that hold rows out, have an objective of their own, or a reference."""
+EVIDENCE = ("ess", "draws")
+"""Columns behind `COLUMNS` that the verdict needs: effective sample size of the weights, draws of the evaluation."""
 OBJECTIVE = "objective"
 """Where a leaderboard's `attrs` keep the column that it is ranked by."""
 SHOWN = ("rank", "name", "status", "converged", "elbo", "elbo_se", "iw_elbo", "khat", "seconds")
 STATUSES = ("finished", "stopped", "diverged", "failed", "interrupted")
-_FLOATS = ("learning_rate", "elbo", "elbo_se", "iw_elbo", "khat", *EXTRAS, "seconds")
+_KINDS_TOLD = 3
+_FLOATS = ("learning_rate", "elbo", "elbo_se", "iw_elbo", "khat", *EXTRAS, "seconds", *EVIDENCE)
 _INTEGERS = ("rank", "num_samples", "seed", "steps")
 
 
@@ -48,14 +51,20 @@ def leaderboard(rows: Iterable[Mapping[str, Any]], objective: str = "elbo") -> p
     """
     ordered = sorted(rows, key=lambda row: _place(row, objective))
     ranked = [{**row, "rank": rank} for rank, row in enumerate(ordered, start=1)]
-    extras = [name for name in EXTRAS if any(not math.isnan(row.get(name, math.nan)) for row in ranked)]
-    columns = with_extras(COLUMNS, extras)
+    extras = [name for name in EXTRAS if name == objective or _is_there(ranked, name)]
+    evidence = [name for name in EVIDENCE if _is_there(ranked, name)]
+    columns = [*with_extras(COLUMNS, extras), *evidence]
     frame = pd.DataFrame(ranked, columns=columns)
     kinds = dict.fromkeys(_FLOATS, "float64") | dict.fromkeys(_INTEGERS, "int64")
     texts = {name: "str" for name in COLUMNS if name not in kinds}
     frame = frame.astype({name: kind for name, kind in (kinds | texts).items() if name in columns})
     frame.attrs[OBJECTIVE] = objective
     return frame
+
+
+def _is_there(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
+    """Whether any of the rows has a number of that name."""
+    return any(not math.isnan(row.get(name, math.nan)) for row in rows)
 
 
 def with_extras(columns: Sequence[str], extras: Iterable[str]) -> list[str]:
@@ -81,18 +90,43 @@ def _place(row: Mapping[str, Any], objective: str) -> tuple[int, bool, float]:
 
 
 def best(frame: pd.DataFrame) -> pd.Series[Any] | None:
-    """The first row, if it finished or, where nothing did, if it was stopped (by a budget) and could be evaluated."""
+    """The first row that could be ranked: of those that finished or, where none of these can be, that were stopped.
+
+    None where no row has a number to be ranked by: whoever stands first then stands there by chance.
+    """
     if frame.empty:
         return None
-    row = frame.iloc[0]
-    stopped = row["status"] == "stopped" and math.isfinite(row.get(objective_of(frame), math.nan))
-    return row if row["status"] == "finished" or stopped else None
+    for status in ("finished", "stopped"):
+        rows = frame[frame["status"] == status]
+        if len(rows) and math.isfinite(rows.iloc[0].get(objective_of(frame), math.nan)):
+            return rows.iloc[0]
+    return None
+
+
+def unranked(frame: pd.DataFrame) -> str:
+    """Why there is no best configuration, in words; empty where there is one."""
+    if best(frame) is not None:
+        return ""
+    finished = int((frame["status"] == "finished").sum())
+    if not finished:
+        return "no configuration finished"
+    objective = objective_of(frame)
+    which = "the one that finished" if finished == 1 else f"the {finished} that finished"
+    text = f"nothing could be ranked: none of {which} has a finite {objective}"
+    if objective in ("elbo", "iw_elbo") and bool(frame["guide"].str.startswith("delta").all()):
+        text += "; a point estimate has none, so add guides with a density, or rank by elpd of rows held out"
+    return text
+
+
+def count_by_status(frame: pd.DataFrame) -> dict[str, int]:
+    """How many configurations have each status, in the order of `STATUSES`."""
+    found = frame["status"].value_counts()
+    return {status: int(found[status]) for status in STATUSES if status in found}
 
 
 def counts(frame: pd.DataFrame) -> str:
     """How many configurations ended how: ``256 configurations: 250 finished, 6 diverged``."""
-    found = frame["status"].value_counts()
-    parts = [f"{found[status]} {status}" for status in STATUSES if status in found]
+    parts = [f"{count} {status}" for status, count in count_by_status(frame).items()]
     noun = "configuration" if len(frame) == 1 else "configurations"
     return f"{len(frame)} {noun}: {', '.join(parts)}" if parts else f"no {noun}"
 
@@ -107,6 +141,26 @@ def unevaluated(frame: pd.DataFrame) -> list[str]:
     parts += [f"{len(steps) - begun} not begun"] if len(steps) > begun else []
     left_out = "not evaluated, so without ELBO, k-hat and guide"
     return [f"interrupted: {len(frame) - len(steps)} ended and kept; {left_out}: {', '.join(parts)}"]
+
+
+def failures(frame: pd.DataFrame) -> list[str]:
+    """Why configurations diverged or failed, a line for each kind of reason, the most frequent first.
+
+    Reasons that differ in nothing but numbers are of one kind; the line has that of the best ranked of them.
+    """
+    told = []
+    for status in ("diverged", "failed"):
+        rows = frame[frame["status"] == status]
+        kinds = rows["reason"].str.replace(r"\d[\d.,]*", "#", regex=True)
+        for kind, count in list(kinds.value_counts().items())[:_KINDS_TOLD]:
+            first = rows[kinds == kind].iloc[0]
+            others = f" (and {count - 1} more like it)" if count > 1 else ""
+            told.append(f"{status}: {first['name']}{others}: {first['reason']}")
+        if kinds.nunique() > _KINDS_TOLD:
+            told.append(
+                f"{status}: {kinds.nunique() - _KINDS_TOLD} more kinds of reasons, in the column reason"
+            )
+    return told
 
 
 def table_text(frame: pd.DataFrame, top: int | None = None) -> str:
@@ -133,11 +187,29 @@ def best_line(frame: pd.DataFrame) -> str:
     """``best: <name> elbo=<x> ± <se>``; without an error for an objective that has none; and whether it was stopped."""
     row, objective = best(frame), objective_of(frame)
     if row is None:
-        return "best: none, since no configuration finished"
+        return f"best: none, since {unranked(frame)}"
     text = f"best: {row['name']} {objective}={row.get(objective, math.nan):.3f}"
     error = row.get(f"{objective}_se")
     text += "" if error is None else f" ± {error:.3f}"
-    return text if row["status"] == "finished" else f"{text}, stopped after {row['steps']} steps"
+    return text if row["status"] == "finished" else f"{text}, {unfinished(row)}"
+
+
+def unfinished(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
+    """What kept the training of a row's fit from its end, in words; empty if nothing did.
+
+    A fit of fewer steps than can be compared by halves counts as one that has not converged. What is computed after
+    the last step (Laplace) has no halves, and says in its reason whether it reached the mode.
+    """
+    if row["status"] != "finished":
+        return f"{row['status']} after {row['steps']} steps"
+    if row.get("converged"):
+        return "not converged" if row["converged"] == "no" else ""
+    from vi_dist.evaluation.convergence import (
+        FEWEST_STEPS,
+    )  # with torch, which printing a table need not wait for
+
+    few = row["steps"] < FEWEST_STEPS
+    return f"only {row['steps']} steps long, too short to tell whether it converged" if few else ""
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,14 +9,14 @@ from html import escape
 import yaml
 from matplotlib.figure import Figure
 
-from vi_dist.evaluation.verdict import DISTRUST, REWEIGHT, TRUSTWORTHY
+from vi_dist.evaluation.verdict import AS_IT_STANDS, DISTRUST, NOT_JUDGED, REWEIGHT, TRUSTWORTHY
 from vi_dist.report.contenders import CONTENDERS
 from vi_dist.report.curves_figure import curves_figure
 from vi_dist.report.findings import Findings
 from vi_dist.report.html_table import leaderboard_table
 from vi_dist.report.hyperparameters_figure import hyperparameters_figure
 from vi_dist.report.khat_figure import khat_figure
-from vi_dist.report.leaderboard import best, counts, unevaluated
+from vi_dist.report.leaderboard import best, counts, failures, unevaluated, unranked
 from vi_dist.report.marginals_figure import marginals_figure
 from vi_dist.report.page_style import STYLE
 from vi_dist.report.pairs_figure import pairs_figure
@@ -35,7 +35,13 @@ _TRIED = (
     "The best of each guide with each divergence, by the sweep's objective, and in parentheses the number of "
     "configurations."
 )
-_TONES = {TRUSTWORTHY: "good", REWEIGHT: "warn", DISTRUST: "bad"}
+_TONES = {
+    TRUSTWORTHY: "good",
+    AS_IT_STANDS: "warn",
+    REWEIGHT: "warn",
+    DISTRUST: "bad",
+    NOT_JUDGED: "warn",
+}
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,8 @@ def _verdict(findings: Findings) -> str:
     if row is None:
         reasons = findings.frame["reason"].value_counts().head(3)
         items = "".join(f"<li>{escape(str(reason))} ({count})</li>" for reason, count in reasons.items())
-        return f'<section class="verdict bad"><p>No configuration finished.</p><ul>{items}</ul></section>'
+        what = unranked(findings.frame)
+        return f'<section class="verdict bad"><p>{escape(what[0].upper() + what[1:])}.</p><ul>{items}</ul></section>'
     winner = (
         f"<p>Best: <b>{escape(str(row['name']))}</b>, ELBO {row['elbo']:.3f} ± {row['elbo_se']:.3f} nats.</p>"
     )
@@ -154,8 +161,12 @@ def _verdict(findings: Findings) -> str:
 
 
 def _remarks(findings: Findings) -> list[str]:
-    """What an interrupted sweep has no numbers of, and what stopping the weakest early saved."""
-    return [*unevaluated(findings.frame), *lines(read_rungs(findings.directory), findings.frame)]
+    """Why rows failed, what an interrupted sweep has no numbers of, and what stopping the weakest early saved."""
+    return [
+        *failures(findings.frame),
+        *unevaluated(findings.frame),
+        *lines(read_rungs(findings.directory), findings.frame),
+    ]
 
 
 def _figure(findings: Findings, section: _Section) -> str:

@@ -27,6 +27,9 @@ class Summary:
         tracking_error: what kept results from MLflow; None if nothing did.
         column_steps: steps times columns that packs took, and that they would have taken without rungs.
         verdict: on the winner, a sentence; empty where there is none.
+        champion: which version of the registered model the winner is, and whether it is its champion, a sentence.
+        statuses: how many configurations ended how.
+        failures: why configurations diverged or failed, a line for each kind of reason.
     """
 
     interrupted: bool = False
@@ -34,6 +37,9 @@ class Summary:
     tracking_error: str | None = None
     verdict: str = ""
     column_steps: tuple[int, int] = (0, 0)
+    champion: str = ""
+    statuses: dict[str, int] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The summary as a file holds it."""

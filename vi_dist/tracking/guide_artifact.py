@@ -8,21 +8,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from vi_dist.tracking import limits
+from vi_dist.tracking.champion import ALIAS, Merits, why_it_stays
 from vi_dist.tracking.patience import Refused
 from vi_dist.tracking.records import GuideLogged
 from vi_dist.tracking.store import KEY_TAG, SWEEP_TAG, Store
 
 CODE = Path(__file__).with_name("guide_model.py")
-CHAMPION = "champion"
 DEFAULT_DRAWS = 1000
 """How many draws ``predict`` returns when nobody says."""
 
 
 def log_guide(store: Store, experiment_id: str, run_id: str, sweep: str, guide: GuideLogged) -> str:
-    """Keep the guide as a model of the run, and as its registered name's champion; returns the model's id.
+    """Keep the guide as a model of the run; returns the model's id.
 
     Raises:
         Refused: its directory is not there, or MLflow will not take it.
@@ -49,8 +50,6 @@ def log_guide(store: Store, experiment_id: str, run_id: str, sweep: str, guide: 
             call(store.client.log_model_artifacts, model.model_id, saved)
         call(store.client.log_outputs, run_id, [LoggedModelOutput(model.model_id, step=0)])
         call(store.client.finalize_logged_model, model.model_id, "READY")
-    if guide.register:
-        _register(store, guide.register, model, run_id)
     return str(model.model_id)
 
 
@@ -94,10 +93,32 @@ def requirements() -> list[str]:
     return pinned
 
 
-def _register(store: Store, name: str, model: LoggedModel, run_id: str) -> None:
-    """Make the model the registered name's newest version and its champion, once."""
+def register(store: Store, model_id: str, run_id: str, guide: GuideLogged) -> str:
+    """Make a logged guide the newest version of its registered name, and its champion if it deserves that.
+
+    Returns a sentence that says which version it is and whether it is the champion; applied twice it is registered
+    once. Raises `GaveUp` if the store is away and nobody waits.
+    """
     client, call = store.client, store.patience.call
-    name = limits.safe_name(name).replace("/", "_").replace(":", "_")
+    merits = Merits.from_tags({tag: str(value) for tag, value in guide.merits.items()})
+    name = limits.safe_name(guide.register).replace("/", "_").replace(":", "_")
+    version = _version(store, name, call(client.get_logged_model, model_id), run_id, merits)
+    holder = call(_holder, store, name)
+    asked = guide.alias == "always"
+    if holder is not None and str(holder.version) != version and not asked:
+        reason = why_it_stays(merits, Merits.from_tags(holder.tags))
+    else:
+        reason = "" if asked else why_it_stays(merits, None)
+    if reason:
+        has = "has no champion yet" if holder is None else f"keeps version {holder.version} as its champion"
+        return f"{name} {has}: version {version} is registered without the alias, since {reason}; --champion moves it"
+    call(client.set_registered_model_alias, name, ALIAS, version)
+    return f"{name} has version {version} as its champion"
+
+
+def _version(store: Store, name: str, model: LoggedModel, run_id: str, merits: Merits) -> str:
+    """The number of the model's version under a registered name, made if it is not there, with what it is known for."""
+    client, call = store.client, store.patience.call
     if not call(client.search_registered_models, f"name = '{name}'"):
         call(_register_name, store, name)
     versions = call(client.search_model_versions, f"name = '{name}' and run_id = '{run_id}'")
@@ -114,7 +135,21 @@ def _register(store: Store, name: str, model: LoggedModel, run_id: str) -> None:
             await_creation_for=0,
         )
         known = [made.version]
-    call(client.set_registered_model_alias, name, CHAMPION, known[0])
+    version = str(known[0])
+    call(client.update_model_version, name, version, merits.describe())
+    for tag, value in merits.to_tags().items():
+        call(client.set_model_version_tag, name, version, tag, value)
+    return version
+
+
+def _holder(store: Store, name: str) -> ModelVersion | None:
+    """The version that has the alias now, if one has."""
+    try:
+        return store.client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException as fault:
+        if fault.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def _register_name(store: Store, name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from vi_dist.tracking.guide_artifact import log_guide
+from vi_dist.tracking.guide_artifact import log_guide, register
 from vi_dist.tracking.limits import LONGEST_PARAM, LONGEST_TAG, cut, safe_name
 from vi_dist.tracking.note import link_runs
 from vi_dist.tracking.patience import GaveUp, Refused
@@ -213,7 +213,9 @@ class Mirror:
 
     def _log_guide(self, record: GuideLogged) -> None:
         run_id = self._run_id(record.key)
-        log_guide(self.store, self.state.experiment_id, run_id, self.state.sweep, record)
+        model_id = log_guide(self.store, self.state.experiment_id, run_id, self.state.sweep, record)
+        if record.register:
+            self.state.champion = register(self.store, model_id, run_id, record)
 
     def _save_views(self, name: str, stamp_ms: int, axes: list[str], ends: Sequence[float] = ()) -> None:
         """Saved chart views rest on what MLflow does not document: try once, never fail."""

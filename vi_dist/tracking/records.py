@@ -108,8 +108,10 @@ class GuideLogged:
         directory: what ``Fit.save`` wrote, by absolute path.
         name: the model's name, distinct within the sweep.
         columns: the columns that ``predict`` returns, if known (``beta[0]``, ...).
-        register: a registered model's name; this guide becomes its alias ``champion``.
+        register: a registered model's name, of which this guide becomes a version.
         timestamp_ms: when it happened.
+        merits: what the version is known for (`champion.Merits.to_tags`).
+        alias: when the alias ``champion`` moves to it: if it is ``earned`` (`champion.why_it_stays`), or ``always``.
     """
 
     key: str
@@ -118,6 +120,8 @@ class GuideLogged:
     columns: Sequence[str] = ()
     register: str = ""
     timestamp_ms: int = field(default_factory=now_ms)
+    merits: Mapping[str, object] = field(default_factory=dict)
+    alias: Literal["earned", "always"] = "earned"
 
 
 @dataclass(frozen=True)

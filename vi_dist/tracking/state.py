@@ -27,6 +27,7 @@ class State:
         parent_run_id: the sweep's run.
         run_ids: configuration key to child run.
         shared_tags: tags that every child inherits.
+        champion: which version the winner was registered as, and whether it is the champion, a sentence.
         views: the saved chart views are there to be linked to.
         dropped: values left out because they were not finite.
         refused: things MLflow would not take, or took only in part.
@@ -41,6 +42,7 @@ class State:
     parent_run_id: str = ""
     run_ids: dict[str, str] = field(default_factory=dict)
     shared_tags: dict[str, str] = field(default_factory=dict)
+    champion: str = ""
     views: bool = False
     dropped: int = 0
     refused: int = 0

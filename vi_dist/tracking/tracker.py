@@ -39,6 +39,7 @@ class TrackingSummary:
         run_ids: configuration key to child run.
         pending: records still in the spool; ``vi-dist sync`` sends them later.
         dropped: values left out because they were not finite.
+        champion: which version the winner was registered as, and whether it is the champion; empty if not registered.
         error: what went wrong, in a sentence or two; None when nothing did.
     """
 
@@ -48,6 +49,7 @@ class TrackingSummary:
     run_ids: dict[str, str] = field(default_factory=dict)
     pending: int = 0
     dropped: int = 0
+    champion: str = ""
     error: str | None = None
 
 
@@ -131,6 +133,7 @@ class Tracker:
             run_ids=state.run_ids,
             pending=left,
             dropped=state.dropped,
+            champion=state.champion,
             error=self._describe(state, left),
         )
 
