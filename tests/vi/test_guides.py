@@ -164,6 +164,16 @@ def test_density_of_draw_is_that_of_log_prob(name: str, arguments: dict[str, Any
 
 
 @every
+def test_log_q_for_evaluation_is_that_of_log_prob(name: str, arguments: dict[str, Any]) -> None:
+    family = make(name, arguments)
+    leaves, noise = leaves_of(family), noise_of(family, 3, 5)
+    z = family.draw(leaves, noise)
+    found = family.checked_log_q(leaves, noise, z)
+    assert found.shape == (3, 5)
+    torch.testing.assert_close(found, family.log_prob(leaves, z), rtol=1e-9, atol=1e-9)
+
+
+@every
 def test_log_prob_is_the_distribution_s(name: str, arguments: dict[str, Any]) -> None:
     family = make(name, arguments)
     leaves = leaves_of(family)
@@ -248,7 +258,8 @@ def test_neighbours_do_not_matter(name: str, arguments: dict[str, Any], bad: flo
 
     def everything(given: dict[str, Tensor]) -> tuple[Tensor, ...]:
         z = family.draw(given, noise)
-        return z, family.log_prob(given, z), *family.density_of_draw(given, noise, z)
+        densities = family.log_prob(given, z), family.checked_log_q(given, noise, z)
+        return z, *densities, *family.density_of_draw(given, noise, z)
 
     clean = everything(leaves)
     assert all(bool(part.isfinite().all()) for part in clean)

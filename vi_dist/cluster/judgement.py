@@ -74,6 +74,7 @@ class Judge:
             weights: log weights `(N,)` of both, where others than the evaluator know them.
         """
         found, remark, kept, course = _NOT_EVALUATED, "", dict(end.leaves), None
+        uncertain = 0
         if bool(state.alive[row]) and end.finite:
             wide, own = end.wide()
             settled, (remark,) = self._family.settle(wide, own, self._joint)
@@ -83,10 +84,12 @@ class Judge:
                 last = self._evaluator.log_weights(settled, own)[0]
             if last is not None:
                 found = summarise(last)
+                if math.isnan(found.elbo):
+                    (uncertain,) = self._evaluator.uncertain_draws(settled)
             if is_whole(configuration, state, row):
                 course = self._course(halfway, end, settled, last, None if weights is None else weights[1])
         has_density = self._family.settled.has_density
-        status, reason = judge(configuration, state, row, end.finite, has_density, found, course)
+        status, reason = judge(configuration, state, row, end.finite, has_density, found, course, uncertain)
         return Outcome(
             status=status,
             reason=f"{reason} {remark}".rstrip(),
@@ -151,13 +154,23 @@ def judge(
     has_density: bool,
     found: Evaluation,
     course: Convergence | None = None,
+    uncertain: int = 0,
 ) -> tuple[str, str]:
-    """Status and reason of a configuration that has no step left, whose params are finite or not."""
+    """Status and reason of a configuration that has no step left, whose params are finite or not.
+
+    `uncertain`: of its evaluation's draws, those whose log q is not known to within a nat.
+    """
     step, skipped = int(state.step[row]), int(state.skipped[row])
     if not bool(state.alive[row]):
         return "diverged", diverged_reason(step, configuration.steps)
     if not finite:
         return "diverged", f"Diverged within {step} steps: its parameters are not finite."
+    if uncertain:
+        return "diverged", (
+            f"Diverged within {step} steps: rounding errors leave the guide's log density at {uncertain} of "
+            f"{found.samples} draws unknown by more than a nat, because its scales are too ill-conditioned to invert, "
+            "so it has no ELBO; a smaller learning rate may help."
+        )
     reason = f"Took all {step} steps."
     if skipped:
         reason = f"Took all {step} steps, of which {skipped} had no finite gradient and changed nothing."

@@ -73,9 +73,22 @@ class Evaluator:
                 z = self.family.draw(leaves, noise)
                 rows = torch.cat((z, params[:, None].expand(-1, count, -1)), -1)
                 own = self.joint(rows.reshape(-1, rows.shape[-1])).reshape(columns, count)
-                # From the noise: inverting a badly conditioned guide for its own draws would invent an ELBO.
-                parts.append(own - self.family.density_of_draw(leaves, noise, z)[0])
+                # Inverting a badly conditioned guide for its own draws would invent an ELBO.
+                parts.append(own - self.family.checked_log_q(leaves, noise, z))
         return torch.cat(parts, 1)
+
+    def uncertain_draws(self, leaves: Mapping[str, Tensor]) -> list[int]:
+        """For each of C guides the number of its draws whose log q is not known to within a nat."""
+        leaves = {name: leaf.to(torch.float64) for name, leaf in leaves.items()}
+        columns = next(iter(leaves.values())).shape[0]
+        counts = torch.zeros(columns, dtype=torch.int64)
+        at_once = max(1, ROWS // columns)
+        with torch.no_grad():
+            for first in range(0, self.samples, at_once):
+                noise = self._noise(first, min(at_once, self.samples - first)).expand(columns, -1, -1)
+                log_q = self.family.checked_log_q(leaves, noise, self.family.draw(leaves, noise))
+                counts += log_q.isnan().sum(1)
+        return counts.tolist()
 
     def draws(self, leaves: Mapping[str, Tensor], samples: int) -> Tensor:
         """Coordinates `(C, samples, d)`, float64, of the first draws, no more than are made at once."""

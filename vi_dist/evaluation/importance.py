@@ -31,6 +31,8 @@ def weighted_rows(
         params: the model's own params, flat, `(p,)`.
         n: number of draws.
         seed: of the draws.
+
+    Raises `ValueError` where rounding errors leave log q of a draw unknown by more than a nat.
     """
     batched = {name: leaf.to(torch.float64)[None] for name, leaf in leaves.items()}
     own = params.to(torch.float64)
@@ -42,6 +44,12 @@ def weighted_rows(
             noise = source(SAMPLING, torch.zeros(1, 1), count, first)[0]
             z = family.draw(batched, noise)
             row = torch.cat((z[0], own.expand(count, -1)), -1)
-            weights.append(joint(row) - family.density_of_draw(batched, noise, z)[0][0])
+            log_q = family.checked_log_q(batched, noise, z)[0]
+            if unknown := int(log_q.isnan().sum()):
+                raise ValueError(
+                    f"rounding errors leave the guide's log density at {unknown} of {count} draws unknown by more than "
+                    "a nat, so they have no importance weights; fit with a smaller learning rate or a simpler guide"
+                )
+            weights.append(joint(row) - log_q)
             rows.append(row)
     return torch.cat(rows), torch.cat(weights)

@@ -101,7 +101,7 @@ class ShardGroup:
                         for program, state, eps in zip(self.programs, states, noises, strict=True)
                     ]
                 )
-                parts.append(own - self.programs[0].step.log_q(states[0].params, noises[0]))
+                parts.append(own - self.programs[0].step.checked_log_q(states[0].params, noises[0]))
         return torch.cat(parts, 1)
 
     def shared(self, states: Sequence[PackState]) -> Tensor:

@@ -110,6 +110,11 @@ class Step:
         leaves, eps = self.leaves(params), eps[..., : self.family.noise.size]
         return self.family.density_of_draw(leaves, eps, self.family.draw(leaves, eps))[0]
 
+    def checked_log_q(self, params: Tensor, eps: Tensor) -> Tensor:
+        """`log_q` for evaluation: NaN where it is not known to within a nat."""
+        leaves, eps = self.leaves(params), eps[..., : self.family.noise.size]
+        return self.family.checked_log_q(leaves, eps, self.family.draw(leaves, eps))
+
     def rest(
         self,
         state: PackState,
@@ -156,6 +161,17 @@ class Step:
             parts.append(local_z)
         return torch.cat(parts, -1) if len(parts) > 1 else z, log_q, slope
 
+    def _paced(self, rate: Tensor) -> Tensor:
+        """Learning rates of the params, `(C, P)` or the same for all, `(C, 1)`, from those of the columns, `(C, 1)`."""
+        pace = self.family.pace
+        if not pace:
+            return rate
+        factors = [
+            rate.new_full((shape.numel(),), pace.get(name, 1.0)) for name, shape in self._shapes.items()
+        ]
+        others = sum(shape.numel() for shape in self._local_shapes.values()) + self.layout.eta.shape[0]
+        return rate * torch.cat((*factors, rate.new_ones(others)))
+
     def _update(
         self,
         state: PackState,
@@ -172,7 +188,7 @@ class Step:
         # Not-finite rows are replaced before the update: where() alone would keep them, at the price of 0 * inf.
         gradient = torch.where(taken[:, None], gradient, torch.zeros_like(gradient))
         step = state.step.to(gradient.dtype)
-        rate = known["rate"] * _schedule_factor(step[:, None], known)
+        rate = self._paced(known["rate"] * _schedule_factor(step[:, None], known))
         count = (step - state.skipped.to(gradient.dtype) + 1)[:, None]
         params, buffers = self.optimizer.update(
             state.params, gradient, tuple(state.buffers), rate, count, known

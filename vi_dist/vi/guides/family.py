@@ -54,6 +54,15 @@ class Family(ABC):
         return self.space
 
     @property
+    def pace(self) -> Mapping[str, float]:
+        """By leaf, what its learning rate is multiplied with; 1 for a leaf that is not named.
+
+        A step is to move the distribution by about the learning rate; of a leaf with very many entries each must then
+        move less.
+        """
+        return {}
+
+    @property
     def settled(self) -> Family:
         """The family of the leaves that `settle` returns, which is the one to evaluate, save and draw from."""
         return self
@@ -118,6 +127,15 @@ class Family(ABC):
         None where that is no simpler than `log_prob` of a draw.
         """
         return None
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        """log q `(C, S)` at the guide's own draws z, for evaluation: NaN where it is not known to within a nat.
+
+        A family takes it from the noise, which is exact, as far as it can; what it has to solve for, it bounds the
+        rounding error of.
+        """
+        log_q = self.log_q_of_draw(leaves, noise)
+        return self.density_of_draw(leaves, noise, z)[0] if log_q is None else log_q
 
     @abstractmethod
     def distribution(self, leaves: Leaves) -> Distribution:

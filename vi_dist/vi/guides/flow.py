@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.func import functional_call
-from torch.nn.functional import softplus
 
 from vi_dist.errors import ModelError
 from vi_dist.model.seeding import fixed_seed
@@ -18,7 +17,7 @@ from vi_dist.model.validation import unvalidated
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals
 from vi_dist.vi.guides.full_rank import FullRank
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
-from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI
+from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI, gaussian_of_draw
 from vi_dist.vi.noise import NoiseSpace
 
 # The last layers of the networks start so small: near, but not at, the identity.
@@ -68,6 +67,10 @@ class Flow(Family):
             for name, shape in self._shapes.items()
         }
 
+    @property
+    def pace(self) -> Mapping[str, float]:
+        return self._affine.pace
+
     def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         weights = {name: self._first_value(name, loc) for name in self._shapes}
         return {**self._affine.initial(loc, scale), **weights}
@@ -96,12 +99,17 @@ class Flow(Family):
             (rows,) = torch.autograd.grad(flowed.diagonal(dim1=-2, dim2=-1).sum(), copies)
         jacobian = rows.reshape(c, s, d, d)
         slope = torch.linalg.solve_ex(jacobian.transpose(-1, -2), (-noise - bend)[..., None]).result[..., 0]
-        constant = softplus(leaves["raw_scale"]).log().sum(-1) + LOG_SQRT_2PI * d
-        log_q = -0.5 * (noise * noise).sum(-1) - log_slope.detach() - constant[:, None]
-        return log_q, self._affine.pull_back(leaves, slope)
+        return self._log_q(leaves, noise, log_slope.detach()), self._affine.pull_back(leaves, slope)
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        return self._log_q(leaves, noise, self._apply(leaves, noise, "slope")[1])
 
     def distribution(self, leaves: Leaves) -> Distribution:
         return GuideDistribution(self, leaves)
+
+    def _log_q(self, leaves: Leaves, noise: Tensor, log_slope: Tensor) -> Tensor:
+        """log q `(C, S)` of what T makes of the noise e, from log |det dT/de| there, `(C, S)`."""
+        return gaussian_of_draw(leaves, noise) - log_slope
 
     def _apply(self, leaves: Leaves, x: Tensor, way: str) -> tuple[Tensor, ...]:
         """What `_Directed` gives one `way` at x `(C, S, d)`; each configuration by its own weights."""

@@ -41,8 +41,14 @@ class SettledLaplace(Family):
         root = leaves["scale_tril"]
         centred = (z - leaves["loc"][:, None]).transpose(-1, -2)
         standard = torch.linalg.solve_triangular(root, centred, upper=False)
-        constant = root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + LOG_SQRT_2PI * self.size
-        return -0.5 * (standard * standard).sum(-2) - constant[:, None]
+        return -0.5 * (standard * standard).sum(-2) - self._constant(root)[:, None]
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        return -0.5 * (noise * noise).sum(-1) - self._constant(leaves["scale_tril"])[:, None]
+
+    def _constant(self, root: Tensor) -> Tensor:
+        """What does not depend on z in minus log q, `(C,)`."""
+        return root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + LOG_SQRT_2PI * self.size
 
     def distribution(self, leaves: Leaves) -> Distribution:
         return MultivariateNormal(leaves["loc"], scale_tril=leaves["scale_tril"])

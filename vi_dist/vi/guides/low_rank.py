@@ -51,17 +51,41 @@ class LowRank(Family):
         return leaves["loc"][:, None] + softplus(leaves["raw_scale"])[:, None] * mixed
 
     def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
-        scale, factor = softplus(leaves["raw_scale"]), leaves["factor"]
-        y = (z - leaves["loc"][:, None]) / scale[:, None]
-        gram = factor.transpose(-1, -2) @ factor + torch.eye(self.rank, dtype=z.dtype, device=z.device)
-        # The unchecked form: a column that is not finite gives NaN, where the checked one would stop its neighbours.
-        root = torch.linalg.cholesky_ex(gram).L
+        factor = leaves["factor"]
+        y = (z - leaves["loc"][:, None]) / softplus(leaves["raw_scale"])[:, None]
+        root = self._root(factor)
         shared = torch.linalg.solve_triangular(root, (y @ factor).transpose(-1, -2), upper=False)
         quadratic = (y * y).sum(-1) - (shared * shared).sum(-2)
-        constant = (
-            scale.log().sum(-1) + root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + LOG_SQRT_2PI * self.size
-        )
-        return -0.5 * quadratic - constant[:, None]
+        return -0.5 * quadratic - self._constant(leaves, root)[:, None]
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        """log q of draws z `(C, S)`; NaN where it is not known to within a nat.
+
+        With y = e + F h the quadratic form is the least of |y - F g|^2 + |g|^2 over g, met at g = h - M^-1 (h - F^T e).
+        So written no large numbers cancel, and an error of g enters squared. That of log det M is at most the size of
+        F^T F times eps, because no eigenvalue of M is below 1.
+        """
+        own, shared, factor = noise[..., : self.size], noise[..., self.size :], leaves["factor"]
+        root = self._root(factor)
+        residual = (shared - own @ factor).transpose(-1, -2)
+        shift = torch.cholesky_solve(residual, root).transpose(-1, -2)
+        left, least = own + shift @ factor.transpose(-1, -2), shared - shift
+        quadratic = (left * left).sum(-1) + (least * least).sum(-1)
+        log_q = -0.5 * quadratic - self._constant(leaves, root)[:, None]
+        error = self.size * torch.finfo(noise.dtype).eps * factor.square().sum((-1, -2))
+        return torch.where(error[:, None] <= 1.0, log_q, torch.full_like(log_q, math.nan))
+
+    def _root(self, factor: Tensor) -> Tensor:
+        """The Cholesky factor of M, `(C, rank, rank)`."""
+        gram = factor.transpose(-1, -2) @ factor
+        identity = torch.eye(self.rank, dtype=factor.dtype, device=factor.device)
+        # The unchecked form: a column that is not finite gives NaN, where the checked one would stop its neighbours.
+        return torch.linalg.cholesky_ex(gram + identity).L
+
+    def _constant(self, leaves: Leaves, root: Tensor) -> Tensor:
+        """What does not depend on z in minus log q, `(C,)`."""
+        log_det = softplus(leaves["raw_scale"]).log().sum(-1) + root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return log_det + LOG_SQRT_2PI * self.size
 
     def distribution(self, leaves: Leaves) -> Distribution:
         scale = softplus(leaves["raw_scale"])

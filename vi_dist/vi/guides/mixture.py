@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.special import ndtr, ndtri
 
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals
 from vi_dist.vi.guides.full_rank import FullRank
 from vi_dist.vi.guides.guide_distribution import GuideDistribution
-from vi_dist.vi.guides.mean_field import MeanField
+from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI, MeanField
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 
 # The part of the initial variance that is between the components.
@@ -38,7 +39,11 @@ class Mixture(Family):
     def __init__(self, space: NoiseSpace, components: int = 2, full_rank: bool = False) -> None:
         super().__init__(space)
         self.components = components
-        self._part: Family = FullRank(space) if full_rank else MeanField(space)
+        self._part: FullRank | MeanField = FullRank(space) if full_rank else MeanField(space)
+
+    @property
+    def pace(self) -> Mapping[str, float]:
+        return self._part.pace
 
     @property
     def noise(self) -> NoiseSpace:
@@ -64,17 +69,39 @@ class Mixture(Family):
         return torch.cat((noise[..., : self.size], ndtri(middle)[..., None]), -1)
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
-        c, s = noise.shape[:2]
-        chosen = self._chosen(noise)
-        each = noise[:, None, :, : self.size].expand(-1, self.components, -1, -1).flatten(0, 1)
-        z = self._part.draw(self._flat(leaves), each).reshape(c, self.components, s, self.size)
-        return z.gather(1, chosen[:, None, :, None].expand(-1, 1, -1, self.size))[:, 0]
+        return self._of_chosen(self._part.draw(self._flat(leaves), self._each(noise)), noise)
 
     def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
-        c, s = z.shape[:2]
-        each = z[:, None].expand(-1, self.components, -1, -1).flatten(0, 1)
-        parts = self._part.log_prob(self._flat(leaves), each).reshape(c, self.components, s)
+        parts = self._part.log_prob(self._flat(leaves), self._each(z)).unflatten(0, (-1, self.components))
         return torch.logsumexp(parts, 1) - math.log(self.components)
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        """log q of draws z `(C, S)`; NaN where it is not known to within a nat.
+
+        log q_k of the component k that made a draw is known from its noise, and bounds log q from below. The other
+        components solve for the noise that would make the same draw; its error bounds theirs from both sides.
+        """
+        flat, each, points = self._flat(leaves), self._each(noise), self._each(z)
+        standard, log_scale = self._part.standardise(flat, points)
+        radius = torch.linalg.vector_norm(standard, dim=-1)
+        drawn = self._each(self._of_chosen(self._part.draw_error(flat, each), noise))
+        error = self._part.noise_error(flat, points, drawn, standard)
+        radii = (
+            radius,
+            (radius - error).nan_to_num(0.0).clamp_min(0.0),
+            (radius + error).nan_to_num(math.inf),
+        )
+        peak = -(log_scale + LOG_SQRT_2PI * self.size)[:, None]
+        made = nn.functional.one_hot(self._chosen(noise), self.components).transpose(1, 2).bool()
+        own = self._part.log_q_of_draw(flat, each).unflatten(0, (-1, self.components))
+        log_q, upper, lower = (
+            torch.logsumexp(
+                torch.where(made, own, (peak - 0.5 * one * one).unflatten(0, (-1, self.components))), 1
+            )
+            for one in radii
+        )
+        known = upper - lower <= 1.0
+        return torch.where(known, log_q, torch.full_like(log_q, math.nan)) - math.log(self.components)
 
     def distribution(self, leaves: Leaves) -> Distribution:
         return GuideDistribution(self, leaves)
@@ -83,6 +110,16 @@ class Mixture(Family):
         """The component of every sample, `(C, S)`: the part of the unit interval in which its normal's rank lies."""
         rank = ndtr(noise[..., self.size]) * self.components
         return rank.floor().clamp(max=self.components - 1).to(torch.int64)
+
+    def _each(self, values: Tensor) -> Tensor:
+        """What all components see, `(C, S, d or more)`, once for every guide of `_flat`, `(C K, S, d)`."""
+        own = values[:, None, :, : self.size]
+        return own.expand(-1, self.components, -1, -1).flatten(0, 1)
+
+    def _of_chosen(self, values: Tensor, noise: Tensor) -> Tensor:
+        """Of the components' values `(C K, S, d)` those of the component that makes each draw, `(C, S, d)`."""
+        chosen = self._chosen(noise)[:, None, :, None].expand(-1, 1, -1, self.size)
+        return values.unflatten(0, (-1, self.components)).gather(1, chosen)[:, 0]
 
     def _flat(self, leaves: Leaves) -> dict[str, Tensor]:
         """Leaves `(C, K, *shape)` of the components as those of C K guides."""

@@ -9,7 +9,7 @@ from torch.nn.functional import pad, softplus
 
 from vi_dist.vi.guides.blocks import block_of_each
 from vi_dist.vi.guides.family import INITIAL_SCALE, Family, Leaves, Scale, fixed_normals, raw_scales
-from vi_dist.vi.guides.full_rank import unit_triangle
+from vi_dist.vi.guides.full_rank import triangle_pace, unit_triangle
 from vi_dist.vi.guides.mean_field import LOG_SQRT_2PI, gaussian_of_draw
 from vi_dist.vi.noise import NoiseSpace
 
@@ -53,7 +53,11 @@ class Structured(Family):
         self._back = torch.argsort(self._order)
         self._block = block[self._order]
         self._inside = (self._block[:, None] == self._block).tril(-1)
-        self._first, self._last = int(sizes[0]), int(sizes[-1])
+        self._first, self._last, self._largest = int(sizes[0]), int(sizes[-1]), int(sizes.max())
+
+    @property
+    def pace(self) -> dict[str, float]:
+        return triangle_pace(self._largest)
 
     def initial(self, loc: Tensor, scale: Scale = INITIAL_SCALE) -> dict[str, Tensor]:
         raw = raw_scales(scale, loc)

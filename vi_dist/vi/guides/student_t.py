@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -66,12 +67,22 @@ class MeanFieldT(Family):
         }
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
-        standard = bailey(noise[..., : self.size], noise[..., self.size :], self.df)
-        return leaves["loc"][:, None] + softplus(leaves["raw_scale"])[:, None] * standard
+        return leaves["loc"][:, None] + softplus(leaves["raw_scale"])[:, None] * self._standard(noise)
 
     def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
+        scale = softplus(leaves["raw_scale"])
+        return self._log_density(leaves, (z - leaves["loc"][:, None]) / scale[:, None])
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        return self._log_density(leaves, self._standard(noise))
+
+    def _standard(self, noise: Tensor) -> Tensor:
+        """Standard draws `(C, S, d)`."""
+        return bailey(noise[..., : self.size], noise[..., self.size :], self.df)
+
+    def _log_density(self, leaves: Leaves, y: Tensor) -> Tensor:
+        """log q `(C, S)` where the standardised coordinates are y `(C, S, d)`."""
         scale, df = softplus(leaves["raw_scale"]), self.df
-        y = (z - leaves["loc"][:, None]) / scale[:, None]
         constant = scale.log().sum(-1) + self.size * _log_normaliser(df, 1)
         return -0.5 * (df + 1) * torch.log1p(y * y / df).sum(-1) - constant[:, None]
 
@@ -94,6 +105,10 @@ class FullRankT(Family):
         self._affine = FullRank(space)
 
     @property
+    def pace(self) -> Mapping[str, float]:
+        return self._affine.pace
+
+    @property
     def noise(self) -> NoiseSpace:
         return _second_sites(self.space)
 
@@ -101,14 +116,24 @@ class FullRankT(Family):
         return self._affine.initial(loc, _own_scale(scale, self.df))
 
     def draw(self, leaves: Leaves, noise: Tensor) -> Tensor:
+        return self._affine.draw(leaves, self._standard(noise))
+
+    def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
+        return self._log_density(*self._affine.standardise(leaves, z))
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        return self._log_density(self._standard(noise), softplus(leaves["raw_scale"]).log().sum(-1))
+
+    def _standard(self, noise: Tensor) -> Tensor:
+        """Standard draws `(C, S, d)`."""
         degrees = self.df + torch.arange(self.size, dtype=noise.dtype, device=noise.device)
         t = bailey(noise[..., : self.size], noise[..., self.size :], degrees)
         growth = torch.log1p(t * t / degrees)
         before = torch.cumsum(growth, -1) - growth
-        return self._affine.draw(leaves, t * torch.exp(0.5 * before) * torch.sqrt(self.df / degrees))
+        return t * torch.exp(0.5 * before) * torch.sqrt(self.df / degrees)
 
-    def log_prob(self, leaves: Leaves, z: Tensor) -> Tensor:
-        standard, log_scale = self._affine.standardise(leaves, z)
+    def _log_density(self, standard: Tensor, log_scale: Tensor) -> Tensor:
+        """log q `(C, S)` at standardised coordinates `(C, S, d)`, the log det of the scale `(C,)`."""
         constant = log_scale + _log_normaliser(self.df, self.size)
         power = -0.5 * (self.df + self.size)
         return power * torch.log1p((standard * standard).sum(-1) / self.df) - constant[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +40,10 @@ class Whitened(Family):
         super().__init__(inner.space)
         self.inner, self._mode = inner, mode
         self._here = mode if mode is None or like is None else mode.to(like)
+
+    @property
+    def pace(self) -> Mapping[str, float]:
+        return self.inner.pace
 
     @property
     def noise(self) -> NoiseSpace:
@@ -90,6 +94,11 @@ class Whitened(Family):
         log_q, slope = self.inner.density_of_draw(_own(leaves), noise, u)
         pulled = torch.linalg.solve_triangular(root.transpose(-1, -2), slope.transpose(-1, -2), upper=True)
         return log_q - _log_det(root)[:, None], pulled.transpose(-1, -2)
+
+    def checked_log_q(self, leaves: Leaves, noise: Tensor, z: Tensor) -> Tensor:
+        own, (_, root) = _own(leaves), self._map(leaves, z)
+        inner = self.inner.checked_log_q(own, noise, self.inner.draw(own, noise))
+        return inner - _log_det(root)[:, None]
 
     def log_q_of_draw(self, leaves: Leaves, noise: Tensor) -> Tensor | None:
         inner = self.inner.log_q_of_draw(_own(leaves), noise)
