@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vi_dist.api.precision import check_precision
 from vi_dist.cluster.additive import check_shards_add_up, shared_shapes
 from vi_dist.cluster.batching import check_additive, probe
 from vi_dist.cluster.build_source import BuildSource
@@ -107,6 +108,10 @@ def _check_shard(setup: Setup, rank: int, dtype: str) -> PreparedModel:
                 check_sharded(prepared.model, prepared.rows)
             if prepared.batches is not None:
                 _check_batches(prepared, prepared.batches)
+    if len(models) > 1:
+        with placing(setup.build):
+            assert models[1].rows is not None, "a setup with shards"
+            check_precision(*models, models[1].rows.data)
     return models[0]
 
 
@@ -141,6 +146,9 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
         with placing(setup.build):
             _run_once(prepared)
             _check_rows(prepared, data)
+    if len(models) > 1:
+        with placing(setup.build):
+            check_precision(*models, data)
     if (summed_out := models[0].layout.summed_out) is not None:
         log.info("summed out of the model: %s", summed_out)
     trained = data if setup.holdout is None else setup.holdout.part(data, held_out=False)

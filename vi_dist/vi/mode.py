@@ -42,6 +42,16 @@ class Mode:
 
 
 def find_mode(joint: LogJoint, start: Tensor, size: int) -> Mode | None:
+    """`reach_mode` for guides, with a warning where there is no mode."""
+    mode = reach_mode(joint, start, size)
+    if mode is None:
+        log.warning(
+            "no mode was found; whitened guides are trained in the plain coordinates, and from the prior's median"
+        )
+    return mode
+
+
+def reach_mode(joint: LogJoint, start: Tensor, size: int) -> Mode | None:
     """The mode of the largest mass found from several starting points; None where none of them leads to a mode.
 
     From the starting point and from others a unit normal away, damped Newton steps in which directions of the wrong
@@ -62,9 +72,6 @@ def find_mode(joint: LogJoint, start: Tensor, size: int) -> Mode | None:
     step, found = newton(gradient, hessian)
     reached = _reached(value, gradient, step, hessian, found)
     if not bool(reached.any()):
-        log.warning(
-            "no mode was found; whitened guides are trained in the plain coordinates, and from the prior's median"
-        )
         return None
     mass = value + 0.5 * (size * math.log(2 * math.pi) - found.log_det)
     best = int(torch.where(reached, mass, torch.full_like(mass, -math.inf)).argmax())
