@@ -111,7 +111,7 @@ def _check_shard(setup: Setup, rank: int, dtype: str) -> PreparedModel:
     if len(models) > 1:
         with placing(setup.build):
             assert models[1].rows is not None, "a setup with shards"
-            check_precision(*models, models[1].rows.data)
+            check_precision(models[0], models[1], models[1].rows.data)
     return models[0]
 
 
@@ -148,7 +148,7 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
             _check_rows(prepared, data)
     if len(models) > 1:
         with placing(setup.build):
-            check_precision(*models, data)
+            check_precision(models[0], models[1], data)
     if (summed_out := models[0].layout.summed_out) is not None:
         log.info("summed out of the model: %s", summed_out)
     trained = data if setup.holdout is None else setup.holdout.part(data, held_out=False)
