@@ -58,6 +58,10 @@ PLAIN: dict[str, Any] = {"name": "plain", "executor": "inline", "space": {"seed"
         ),
         ({"averaging": 0.5, "space": {"averaging": [0.1, 0.2]}}, ["averaging: 0.5 has no effect"]),
         (
+            {"search": "tpe", "configurations": 3, "space": {"learning_rate": {"low": 0.01, "high": 0.1}}},
+            ["search: tpe learns nothing", "first generation of 32 holds all 3"],
+        ),
+        (
             {"space": {"seed": [0]}, "halving": {"min_steps": 5}},
             ["halving has no effect on one configuration"],
         ),

@@ -70,6 +70,11 @@ def test_where_nothing_finishes_the_exit_code_is_1(output: Path, vi_dist: VI) ->
     done = vi_dist("sweep", "sweep.yaml", "--set", "space={learning_rate: [1.0e+30]}")
     assert done.exit_code == 1, done.stderr
     assert "1 configuration: 1 diverged" in done.stdout
+    reason = read_leaderboard(find_sweep(output))["reason"][0]
+    assert f"diverged: mean_field-kl_reverse-lr1e30-s0: {reason}" in done.stderr
+    summary = json.loads((find_sweep(output) / "summary.json").read_text())
+    assert summary["statuses"] == {"diverged": 1}
+    assert [reason in line for line in summary["failures"]] == [True]
     assert "best: none" in done.stdout
 
 
@@ -185,6 +190,11 @@ def test_ctrl_c_keeps_what_is_finished_closes_the_runs_and_exits_with_130(
         "interrupted: 1 ended and kept; not evaluated, so without ELBO, k-hat and guide: 1 under way"
         in stderr
     )
+    assert "1/2 configurations, interrupted, writing results" in stderr
+    assert "2/2 configurations" not in stderr
+    assert data["champion"].startswith("toy has no champion yet") and "was interrupted" in data["champion"]
+    summary = json.loads((Path(data["directory"]) / "summary.json").read_text())
+    assert summary["statuses"] == {"finished": 1, "interrupted": 1}
     assert f"vi-dist resume {data['directory']}  takes the steps that are left" in stderr
     runs = MlflowClient(data["tracking_uri"]).search_runs([data["experiment_id"]])
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED", "KILLED"]

@@ -17,6 +17,7 @@ from vi_dist.report.leaderboard import (
     counts,
     failures,
     leaderboard,
+    not_asked,
     objective_of,
     records,
     shown,
@@ -178,3 +179,9 @@ def test_reasons_of_one_kind_are_told_once_with_the_first_that_has_it() -> None:
 )
 def test_what_kept_a_fit_from_its_end_is_in_words(change: dict[str, Any], words: str) -> None:
     assert unfinished({**row("one"), "steps": 400, **change}) == words
+
+
+def test_a_search_that_ended_early_says_how_many_it_never_asked_for() -> None:
+    frame = leaderboard([row("a", elbo=-1.0), row("b", "stopped")])
+    assert not_asked(frame, 128) == ["126 of 128 configurations were never asked for: the sweep ended before"]
+    assert not_asked(frame, 2) == not_asked(frame, None) == []

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from vi_dist.report.curves_figure import curves_figure
 from vi_dist.report.findings import BINS, Findings
 from vi_dist.report.hyperparameters_figure import hyperparameters_figure
 from vi_dist.report.khat_figure import khat_figure
+from vi_dist.report.leaderboard import leaderboard
 from vi_dist.report.marginals_figure import marginals_figure, most_different
 from vi_dist.report.page import page
 from vi_dist.report.pairs_figure import most_dependent, pairs_figure
@@ -202,6 +204,55 @@ def test_a_sweep_in_which_nothing_finished_says_so(swept: Path, tmp_path: Path) 
     html = page(Findings.read(directory))
     assert "No configuration finished." in html and "All steps done. (9)" in html
     assert html.count("Left out:") == 4 and html.count("<figure>") == 1
+
+
+def test_a_sweep_in_which_nothing_could_be_ranked_says_so_and_judges_nobody(
+    swept: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "unranked"
+    shutil.copytree(swept, directory)
+    rows = pd.read_parquet(directory / "leaderboard.parquet").to_dict("records")
+    frame = leaderboard([{**row, "score": np.nan} for row in rows], "score")  # type: ignore[dict-item]
+    frame.to_parquet(directory / "leaderboard.parquet")
+    findings = Findings.read(directory)
+    html = page(findings)
+    assert "Nothing could be ranked: none of the 9 that finished has a finite score." in html
+    assert '<section class="verdict bad">' in html and "Best:" not in html
+    assert findings.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("change", "tone", "headline"),
+    [
+        ({"converged": "no"}, "bad", "Not to be trusted: the next best"),
+        ({"converged": "no", "elbo": -9.96}, "warn", "Trustworthy as it stands, though not converged: "),
+        ({"elbo": -9.96}, "good", "Trustworthy: "),
+        ({"elbo": -9.96, "draws": 256.0}, "warn", "Not judged: "),
+        ({"elbo": -10.2, "ess": 90.0}, "bad", "Not to be trusted: the weights of 4,096 draws are worth 90"),
+        (
+            {"status": "stopped", "steps": 20},
+            "warn",
+            "Trustworthy as it stands, though stopped after 20 steps: ",
+        ),
+    ],
+)
+def test_the_headline_is_green_for_a_converged_winner_of_enough_draws_alone(
+    change: dict[str, Any], tone: str, headline: str, swept: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "changed"
+    shutil.copytree(swept, directory)
+    frame = pd.read_parquet(directory / "leaderboard.parquet")
+    frame["converged"], frame["draws"], frame["ess"] = "yes", 4096.0, 4000.0
+    if "status" in change:
+        frame = frame[frame["key"] == "key0"].copy()
+        change = {**change, "elbo": -9.96}
+    if "elbo" in change:  # then nothing else comes close
+        frame["elbo"] -= 5.0
+    for name, value in change.items():
+        frame.loc[frame["key"] == "key0", name] = value
+    frame.to_parquet(directory / "leaderboard.parquet")
+    html = page(Findings.read(directory))
+    assert f'<section class="verdict {tone}"><p class="word">{headline}' in html
 
 
 def test_a_sweep_on_its_way_has_no_curves_yet(swept: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from vi_dist.report.leaderboard import (
     count_by_status,
     counts,
     failures,
+    not_asked,
     unevaluated,
     unranked,
 )
@@ -187,7 +188,8 @@ def _verdict(result: SweepResult, frame: pd.DataFrame) -> Verdict | None:
 def _heading(result: SweepResult, frame: pd.DataFrame, verdict: Verdict | None) -> str:
     """How the sweep went and whether to trust its winner, in a few paragraphs."""
     text = f"{counts(frame)}. {best_line(frame)}."
-    told = [*failures(frame), *unevaluated(frame), *lines(result.rungs(), frame)]
+    cut_off = [*unevaluated(frame), *not_asked(frame, result.spec.configurations)]
+    told = [*failures(frame), *cut_off, *lines(result.rungs(), frame)]
     if told:
         text += "\n\n" + ". ".join(line[0].upper() + line[1:].rstrip(".") for line in told) + "."
     if verdict is None:

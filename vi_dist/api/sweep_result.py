@@ -167,6 +167,14 @@ class SweepResult:
         return read_summary(self.directory).interrupted
 
     @property
+    def champion(self) -> str:
+        """Which version of the registered model the winner is, and whether it is its champion or why not, a sentence.
+
+        Empty where nothing was registered, or where MLflow was away at the sweep's end.
+        """
+        return read_summary(self.directory).champion
+
+    @property
     def tracking_error(self) -> str | None:
         """What kept results from MLflow; None if nothing did."""
         return read_summary(self.directory).tracking_error

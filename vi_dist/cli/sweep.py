@@ -115,7 +115,7 @@ def _imports_for_the_end() -> Iterator[None]:
 
 def _tell(result: Any) -> None:
     """What is worth knowing beside the result, on stderr."""
-    from vi_dist.report.leaderboard import failures, unevaluated
+    from vi_dist.report.leaderboard import failures, not_asked, unevaluated
     from vi_dist.report.rungs import lines
     from vi_dist.report.sweep_directory import read_summary
 
@@ -128,7 +128,8 @@ def _tell(result: Any) -> None:
     )
     summary = read_summary(result.directory)
     frame = result.dataframe()
-    for line in (*failures(frame), *unevaluated(frame), *lines(result.rungs(), frame, summary.column_steps)):
+    cut_off = (*unevaluated(frame), *not_asked(frame, result.spec.configurations))
+    for line in (*failures(frame), *cut_off, *lines(result.rungs(), frame, summary.column_steps)):
         say(line)
     if verdict := summary.verdict:
         say(f"verdict: {verdict}")

@@ -143,6 +143,13 @@ def unevaluated(frame: pd.DataFrame) -> list[str]:
     return [f"interrupted: {len(frame) - len(steps)} ended and kept; {left_out}: {', '.join(parts)}"]
 
 
+def not_asked(frame: pd.DataFrame, wanted: int | None) -> list[str]:
+    """Of a search that ended before it had asked for all configurations that were `wanted`, a line."""
+    if wanted is None or len(frame) >= wanted:
+        return []
+    return [f"{wanted - len(frame)} of {wanted} configurations were never asked for: the sweep ended before"]
+
+
 def failures(frame: pd.DataFrame) -> list[str]:
     """Why configurations diverged or failed, a line for each kind of reason, the most frequent first.
 

@@ -16,7 +16,7 @@ from vi_dist.report.findings import Findings
 from vi_dist.report.html_table import leaderboard_table
 from vi_dist.report.hyperparameters_figure import hyperparameters_figure
 from vi_dist.report.khat_figure import khat_figure
-from vi_dist.report.leaderboard import best, counts, failures, unevaluated, unranked
+from vi_dist.report.leaderboard import best, counts, failures, not_asked, unevaluated, unranked
 from vi_dist.report.marginals_figure import marginals_figure
 from vi_dist.report.page_style import STYLE
 from vi_dist.report.pairs_figure import pairs_figure
@@ -165,6 +165,7 @@ def _remarks(findings: Findings) -> list[str]:
     return [
         *failures(findings.frame),
         *unevaluated(findings.frame),
+        *not_asked(findings.frame, findings.spec.get("configurations")),
         *lines(read_rungs(findings.directory), findings.frame),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vi_dist.sweep.configuration import Configuration
-from vi_dist.sweep.spec import SweepSpec
+from vi_dist.sweep.spec import GENERATION, SweepSpec
 from vi_dist.sweep.values import show
 
 _OF_A_FIT = ("steps", "num_samples", "averaging", "optimizer", "schedule", "initialisation")
@@ -26,5 +26,11 @@ def without_effect(spec: SweepSpec, configurations: Sequence[Configuration]) -> 
                     f"{name}: {show(written[name])} has no effect, since executor: inline fits in this process; delete "
                     f"{name}, or write executor: ray"
                 )
+    generation = spec.generation or GENERATION
+    if spec.search == "tpe" and spec.configurations is not None and generation >= spec.configurations:
+        yield (
+            f"search: tpe learns nothing, since its first generation of {generation} holds all {spec.configurations} "
+            "configurations; write a smaller generation, or search: random"
+        )
     if spec.halving is not None and len(configurations) == 1:
         yield "halving has no effect on one configuration; delete it, or add values to the space"
