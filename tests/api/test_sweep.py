@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from vi_dist import Experiment, Model, SpecError, SweepResult
 from vi_dist.api.planning import plan_sweep
+from vi_dist.api.resuming import first_spec
 from vi_dist.api.sweeping import started
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.evaluation.verdict import NOT_JUDGED, TRUST, TRUSTWORTHY
@@ -216,4 +219,17 @@ def test_a_password_in_the_tracking_uri_is_told_to_nobody(toy_build: Callable[..
         {"name": "toy", "space": {"seed": [0]}, "tracking_uri": "http://ada:secret@tracking:5000"}
     )
     planned = plan_sweep(BuildSource(function=toy_build), {"y": [1.0, 2.0]}, spec)
-    assert started(planned, "toy 1").params["tracking_uri"] == "http://tracking:5000"
+    assert started(planned, spec, "toy 1").params["tracking_uri"] == "http://tracking:5000"
+
+
+def test_a_sweep_that_goes_on_elsewhere_is_recorded_where_it_began(
+    toy_build: Callable[..., Model], tmp_path: Path
+) -> None:
+    """MLflow refuses another value of a parameter, and all that comes with it."""
+    began = make_spec({"name": "toy", "space": {"seed": [0]}, "executor": "ray"})
+    (tmp_path / "spec.resolved.yaml").write_text(began.to_yaml())
+    planned = plan_sweep(
+        BuildSource(function=toy_build), {"y": [1.0, 2.0]}, replace(began, executor="inline")
+    )
+    again = started(planned, first_spec(tmp_path), "toy 1").params
+    assert again == started(planned, began, "toy 1").params and again["executor"] == "ray"

@@ -69,6 +69,13 @@ found = {
     "answer": ask(RAY_AUTH_TOKEN=actor.environ()["RAY_AUTH_TOKEN"]),
     "stranger": ask(RAY_AUTH_TOKEN="another-token-0123456789"),
 }
+(raylet,) = (process for process in mine.children() if process.name() == "raylet")
+raylet.kill()
+try:
+    for _ in range(200):
+        executor.wait([executor.submit(0, "place")], 0.1)
+except RuntimeError as fault:
+    found["died"] = str(fault)
 executor.close()
 print(json.dumps({
     **found,
@@ -123,6 +130,11 @@ def test_its_files_are_the_users_alone_and_gone_at_the_end(reach: dict[str, Any]
     assert not reach["folder_left"] and not reach["processes_left"]
     assert reach["home"] == [], "the user's own token is not touched"
     assert reach["auth_mode"] == "disabled", "nor is her environment"
+
+
+def test_a_raylet_that_dies_is_told_in_one_sentence(reach: dict[str, Any]) -> None:
+    assert "raylet on this machine died (exit code -9)" in reach["died"]
+    assert "vi-dist resume" in reach["died"]
 
 
 def processes_naming(word: str) -> list[int]:

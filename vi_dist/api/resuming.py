@@ -31,6 +31,11 @@ def read_unfinished(
     return found, load_spec(found / SPEC, given, needs_model=needs_model)
 
 
+def first_spec(directory: Path) -> SweepSpec:
+    """The spec with which the sweep in a directory began, wherever it goes on."""
+    return load_spec(directory / SPEC, needs_model=False)
+
+
 def check_same(planned: PlannedSweep, directory: Path) -> None:
     """Raise `SpecError` if the model or the data have changed since the sweep in the directory began."""
     before = list(json.loads((directory / PLAN).read_text())["configurations"])

@@ -14,7 +14,7 @@ from vi_dist.api.course import open_course
 from vi_dist.api.finishing import Origin, finish
 from vi_dist.api.objective import Objective, scoring
 from vi_dist.api.planning import PlannedSweep, plan_sweep
-from vi_dist.api.resuming import check_same
+from vi_dist.api.resuming import check_same, first_spec
 from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.checkpoints import check_writable, forget_all
@@ -88,11 +88,13 @@ def run_sweep(
             files = SweepFiles(resumed, planned.keys, planned.objective)
             tracker = Tracker(files.spool, stored_uri(files.spool))
         journal = Journal(executor, files.journal)
-        files.write_plan(planned.configurations, planned.packs, spec.to_yaml())
+        # MLflow takes a parameter's value once: of a sweep that goes on elsewhere it keeps where it began.
+        began = spec if resumed is None else first_spec(resumed)
+        files.write_plan(planned.configurations, planned.packs, began.to_yaml())
         recorder = Recorder(tracker, planned.keys, timings, spec.configurations or 0, planned.objective)
         with timings.tracked():
             tracker.start()
-        recorder.write(started(planned, files.directory.name, State.load(files.spool).sweep))
+        recorder.write(started(planned, began, files.directory.name, State.load(files.spool).sweep))
         with _closing(recorder), _published(files.directory, spec.output_dir):
             return _run(planned, journal, files, recorder, progress, objective, aside, champion)
     finally:
@@ -182,10 +184,10 @@ def origin(planned: PlannedSweep, champion: bool) -> Origin:
     return Origin(planned.setup.build.digest(), data, champion)
 
 
-def started(planned: PlannedSweep, name: str, sweep: str = "") -> SweepStarted:
-    """The sweep's first record; `sweep` is its id if it has one already."""
+def started(planned: PlannedSweep, began: SweepSpec, name: str, sweep: str = "") -> SweepStarted:
+    """The sweep's first record; `began` is the spec with which it began, `sweep` its id if it has one already."""
     spec = planned.spec
-    params = flattened({key: value for key, value in spec.to_dict().items() if key != "name"})
+    params = flattened({key: value for key, value in began.to_dict().items() if key != "name"})
     if "tracking_uri" in params:
         params["tracking_uri"] = without_credentials(params["tracking_uri"])
     source = spec.source.path or planned.setup.build.file

@@ -73,6 +73,16 @@ class LocalRay:
             ) from self._fault
         return self._ready.is_set()
 
+    def check(self) -> None:
+        """Raise `RuntimeError` if the process that holds the workers has died; Ray would soon end this one, too."""
+        assert self._node is not None
+        raylet = self._node.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process
+        if (code := raylet.poll()) is not None:
+            raise RuntimeError(
+                f"Ray's raylet on this machine died (exit code {code}), and its workers with it, as happens where "
+                "memory runs out; every answer so far is kept, and vi-dist resume goes on from there"
+            )
+
     def close(self) -> None:
         """End Ray, also one that is still starting.
 

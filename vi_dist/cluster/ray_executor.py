@@ -97,6 +97,7 @@ class RayExecutor(Executor):
         return reference
 
     def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        self._check_session()
         done, _ = ray.wait(list(handles), num_returns=1, timeout=timeout)
         return list(done)
 
@@ -133,6 +134,11 @@ class RayExecutor(Executor):
                 return f"a worker needs {amount:g} {kind} and the cluster has {there.get(kind, 0):g}"
         taken = " and ".join(f"{free.get(kind, 0):g} of {there[kind]:g} {kind}" for kind in wanted)
         return f"workers are starting ({taken} free)"
+
+    def _check_session(self) -> None:
+        """Raise `RuntimeError` if our own Ray has died."""
+        if self._session is not None:
+            self._session.check()
 
     def _existing(self) -> str | None:
         """The address of a cluster that is there: the one given, or a job's own."""

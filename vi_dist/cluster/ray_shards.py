@@ -109,6 +109,7 @@ class RayShardExecutor(RayExecutor):
         return (*group.joined, *(actor.call.remote(method, *arguments) for actor in group.actors))
 
     def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
+        self._check_session()
         deadline = time.monotonic() + timeout
         pending = {ref for handle in handles for ref in _refs(handle)}
         ready: set[Any] = set()
