@@ -227,13 +227,18 @@ class Rounds:
             print(f"{what}: {type(fault).__name__}: {fault}\n{self._log()}", flush=True)
             return {}
         whole = self._whole.points
-        lost = sum((Counter(whole) - Counter(found.points)).values())
-        doubled = sum((Counter(found.points) - Counter(whole)).values())
-        running = statuses(store, name)["RUNNING"]
-        same = found.same(self._whole)
-        verdict = "equal" if same and not (lost or doubled or running) else f"NOT equal\n{self._log()}"
-        print(f"{what}: {verdict}", flush=True)
-        return {"equal": int(same), "lost": lost, "doubled": doubled, "RUNNING": running}
+        lost, doubled = whole - found.points, found.points - whole
+        counts = {
+            "equal": int(found.same(self._whole)),
+            "lost": lost.total(),
+            "doubled": doubled.total(),
+            "RUNNING": statuses(store, name)["RUNNING"],
+        }
+        good = counts == {"equal": 1, "lost": 0, "doubled": 0, "RUNNING": 0}
+        print(f"{what}: {'equal' if good else counts}", flush=True)
+        if not good:
+            print(f"lost {list(lost)[:5]}, doubled {list(doubled)[:5]}\n{self._log()}", flush=True)
+        return counts
 
     def _log(self) -> str:
         return (self._folder / "log").read_text()[-1500:]

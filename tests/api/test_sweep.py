@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,8 +227,7 @@ def test_a_sweep_that_goes_on_elsewhere_is_recorded_where_it_began(
     """MLflow refuses another value of a parameter, and all that comes with it."""
     began = make_spec({"name": "toy", "space": {"seed": [0]}, "executor": "ray"})
     (tmp_path / "spec.resolved.yaml").write_text(began.to_yaml())
-    planned = plan_sweep(
-        BuildSource(function=toy_build), {"y": [1.0, 2.0]}, replace(began, executor="inline")
-    )
+    elsewhere = began.model_copy(update={"executor": "inline"})
+    planned = plan_sweep(BuildSource(function=toy_build), {"y": [1.0, 2.0]}, elsewhere)
     again = started(planned, first_spec(tmp_path), "toy 1").params
     assert again == started(planned, began, "toy 1").params and again["executor"] == "ray"
