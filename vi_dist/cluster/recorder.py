@@ -41,6 +41,7 @@ class Recorder(Observer):
         self._total, self._objective = max(total, len(keys)), objective
         self._kept: dict[int, list[int]] = {}
         self._done, self._best = 0, -math.inf
+        self._over: dict[int, tuple[float, int]] = {}
         self._started: set[int] = set()
 
     def write(self, record: Record) -> None:
@@ -100,8 +101,20 @@ class Recorder(Observer):
                 continue
             if member in self._started:
                 self.write(_ended(self.keys[member], outcome, run, stamp))
+            if outcome.status != "interrupted":
+                self._over[member] = (value if outcome.status == "finished" else -math.inf, stamp)
+        self._record_best()
+
+    def _record_best(self) -> None:
+        """Record the best value so far by how many configurations are over, counted from the list's first one.
+
+        Not in the order in which they end: that changes when a sweep is resumed, and its points would come beside those
+        that MLflow has.
+        """
+        while self._done in self._over:
+            value, stamp = self._over.pop(self._done)
             self._done += 1
-            if outcome.status == "finished" and value > self._best:
+            if value > self._best:
                 self._best = value
                 self.write(Metrics(None, [(f"best/{self._objective}", self._done, value, stamp)]))
 
