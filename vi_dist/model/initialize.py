@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, biject_to
+from torch.distributions import Distribution
+
+from vi_dist.model.support import bijection_of, support_of
 
 InitializeFn = Callable[[Distribution], Tensor]
 
@@ -28,9 +30,9 @@ def init_to_uniform(distribution: Distribution) -> Tensor:
         choices = choices.reshape(-1, *event)
         batch = value.shape[: value.dim() - len(event)]
         return choices[torch.randint(len(choices), batch, device=value.device)]
-    support = distribution.support
+    support = support_of(distribution)
     if support is None or support.is_discrete:
         return value
-    transform = biject_to(support)
+    transform = bijection_of(distribution)
     uniform: Tensor = transform(torch.rand_like(transform.inv(value)) * 4 - 2)
     return uniform

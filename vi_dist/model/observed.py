@@ -8,6 +8,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
+from torch.distributions.transforms import Transform
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
@@ -104,6 +105,8 @@ def _equal(first: object, second: object) -> bool:
         return False
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.shape == second.shape and bool(torch.equal(first, second))
+    if isinstance(first, Transform) and isinstance(second, Transform):
+        return bool(first == second) or _equal(_public(first), _public(second))
     if isinstance(first, Constraint):
         return _equal(vars(first), vars(second))
     if isinstance(first, dict) and isinstance(second, dict):
@@ -111,3 +114,8 @@ def _equal(first: object, second: object) -> bool:
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
         return len(first) == len(second) and all(map(_equal, first, second))
     return bool(first == second)
+
+
+def _public(transform: Transform) -> dict[str, object]:
+    """What a transform is made of, without its caches."""
+    return {name: value for name, value in vars(transform).items() if not name.startswith("_")}

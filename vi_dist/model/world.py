@@ -189,7 +189,13 @@ class World(Mapping[RVIdentifier, Tensor]):
 
     def _initial_value(self, node: RVIdentifier, distribution: Distribution) -> Tensor:
         """Where a latent's value comes from; subclasses may know better."""
-        return self._initialize_fn(distribution)
+        try:
+            return self._initialize_fn(distribution)
+        except NotImplementedError as error:
+            raise ModelError(
+                f"{node} cannot be drawn: its {type(distribution).__name__} has a density and no sample method; "
+                "write one, observe the variable, or pass an initialize_fn that needs none"
+            ) from error
 
     def _resolve(self, node: RVIdentifier) -> RVIdentifier:
         """The node under which a random variable's value is kept; subclasses may stand another in for it."""

@@ -72,7 +72,7 @@ class BatchDensity:
                     "latents that do not depend on the rows: leave batch_size out",
                     key="batch_size",
                 )
-            prior = prior + node.log_prob.sum()
+            prior = prior + world.log_density(variable, self.jacobian).sum()
             if self.jacobian and variable in world.log_jacobians:
                 prior = prior + world.log_jacobians[variable].sum()
         for variable in model.observations:

@@ -1,14 +1,13 @@
-"""The map from unconstrained coordinates to a latent's support."""
+"""The map from unconstrained coordinates to a latent's support, or an error that names the latent."""
 
 from __future__ import annotations
 
-import torch
-from torch.distributions import Distribution, biject_to
+from torch.distributions import Distribution
 from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
-from vi_dist.model.support import support_of
+from vi_dist.model.support import bijection_of, support_of
 
 
 def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:
@@ -29,7 +28,7 @@ def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:
             key="guide",
         )
     try:
-        return biject_to(support)
+        return bijection_of(distribution)
     except NotImplementedError as error:
         raise ModelError(
             f"{variable} has the support {support}, for which torch has no bijection; register one with "
@@ -38,13 +37,8 @@ def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:
         ) from error
 
 
-def unconstrained_shape(distribution: Distribution, transform: Transform) -> torch.Size:
-    """The shape of the coordinates that the transform maps to one draw of the distribution."""
-    return torch.Size(transform.inverse_shape(distribution.batch_shape + distribution.event_shape))
-
-
 def is_identity(transform: Transform) -> bool:
     """Whether a bijection leaves its coordinates as they are."""
     if isinstance(transform, IndependentTransform):
         return is_identity(transform.base_transform)
-    return transform == identity_transform
+    return transform is identity_transform or bool(transform == identity_transform)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, biject_to
-from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
+from torch.distributions import Distribution
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.log_density import log_density
 from vi_dist.model.model import Model
-from vi_dist.model.support import base_of
+from vi_dist.model.support import Point, at_coordinates, base_of, bijection_of, goes_through_transforms
+from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
+from vi_dist.vi.bijection import is_identity
 from vi_dist.vi.layout import Layout, Site
 from vi_dist.vi.summed_out import SummedOut
 
@@ -23,7 +24,8 @@ from vi_dist.vi.summed_out import SummedOut
 class FlatWorld(World):
     """A World whose latents and params take their values from one flat vector `(D,)`, discrete ones from `discrete`.
 
-    The log determinants of the maps to the model's space are kept in `log_jacobians`.
+    The log determinants of the maps to the model's space are kept in `log_jacobians`; of a latent whose coordinates go
+    through transforms of its distribution, the densities of value and coordinates are kept in `points` instead.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class FlatWorld(World):
         self._flat, self._discrete = flat, discrete or {}
         self._sites = {site.variable: site for site in (*layout.latents, *layout.params, *layout.local)}
         self.log_jacobians: dict[RVIdentifier, Tensor] = {}
+        self.points: dict[RVIdentifier, Point] = {}
 
     def _initial_value(self, node: RVIdentifier, distribution: Distribution) -> Tensor:
         if node in self._discrete:
@@ -47,12 +50,26 @@ class FlatWorld(World):
                 f"{node} appeared after the model was laid out: which latents exist must not depend on values",
                 key="queries",
             )
-        transform = biject_to(distribution.support)
-        coordinates = site.take(self._flat)
-        value = transform(coordinates)
-        if not _is_identity(transform):
+        transform, coordinates = bijection_of(distribution), site.take(self._flat)
+        if goes_through_transforms(distribution):
+            self.points[node] = at_coordinates(distribution, coordinates)
+            return self.points[node].value
+        value: Tensor = transform(coordinates)
+        if not is_identity(transform):
             self.log_jacobians[node] = transform.log_abs_det_jacobian(coordinates, value)
         return value
+
+    def log_density(self, node: RVIdentifier, jacobian: bool) -> Tensor:
+        """Log density of a node's value or, where that is known as a whole and `jacobian` asks for it, coordinates."""
+        if jacobian and node in self.points:
+            return self.points[node].log_density
+        return self.get_variable(node).log_prob
+
+    def _make_variable(self, node: RVIdentifier) -> Variable:
+        variable = super()._make_variable(node)
+        if node in self.points:
+            variable.log_prob = self.points[node].log_prob
+        return variable
 
     def _site(self, node: RVIdentifier) -> Site | None:
         return self._sites.get(node)
@@ -128,7 +145,7 @@ class Density:
                 # Of each element, where Independent would add them up.
                 yield log_density(base_of(node.distribution), node.value)
             else:
-                yield node.log_prob
+                yield world.log_density(variable, self.jacobian)
         if self.jacobian:
             for variable in counted:
                 if variable in world.log_jacobians:
@@ -154,9 +171,3 @@ class Density:
             found = [one(*values) for values in summed_out.one_by_one]
             each, rest = (torch.stack(part) for part in zip(*found, strict=True))
         return each, rest
-
-
-def _is_identity(transform: Transform) -> bool:
-    if isinstance(transform, IndependentTransform):
-        return _is_identity(transform.base_transform)
-    return transform is identity_transform or transform == identity_transform

@@ -9,8 +9,9 @@ import torch
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.prior_median import prior_median
+from vi_dist.model.support import unconstrained_shape
 from vi_dist.model.world import World
-from vi_dist.vi.bijection import bijection, unconstrained_shape
+from vi_dist.vi.bijection import bijection
 
 Query = RVIdentifier | tuple[RVIdentifier, ...]
 

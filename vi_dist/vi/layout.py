@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, biject_to
+from torch.distributions import Distribution
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.model import Model
 from vi_dist.model.prior_median import prior_median
-from vi_dist.model.support import is_discrete, support_of
+from vi_dist.model.support import is_discrete
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
+from vi_dist.vi.bijection import bijection
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 from vi_dist.vi.summed_out import SummedOut, sum_out
 
@@ -143,24 +144,8 @@ def _sites(
 
 def unconstrained(variable: RVIdentifier, distribution: Distribution, value: Tensor) -> Tensor:
     """The coordinates of a latent's value. Raises `ModelError` for a distribution that has no continuous ones."""
-    support = support_of(distribution)
-    if support is None:
-        raise ModelError(
-            f"{variable}'s distribution ({type(distribution).__name__}) states no support: give it one",
-            key="queries",
-        )
-    if support.is_discrete:
-        raise ModelError(
-            f"{variable} is discrete ({type(distribution).__name__}) and has no continuous coordinates; give it a "
-            "guide of its own, with monte_carlo_approximate_mixed or _enumerated",
-            key="guide",
-        )
-    try:
-        return biject_to(support).inv(value)
-    except NotImplementedError as error:
-        raise ModelError(
-            f"{variable} has support {support}, for which torch has no bijection: {error}", key="queries"
-        ) from error
+    coordinates: Tensor = bijection(variable, distribution).inv(value)
+    return coordinates
 
 
 def element_names(name: str, shape: tuple[int, ...]) -> list[str]:

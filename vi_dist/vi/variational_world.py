@@ -13,9 +13,10 @@ from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.initialize import InitializeFn, init_from_prior
 from vi_dist.model.rv_dict import RVDict
+from vi_dist.model.support import unconstrained_shape
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
-from vi_dist.vi.bijection import bijection, unconstrained_shape
+from vi_dist.vi.bijection import bijection
 from vi_dist.vi.guide_map import GuideMap, Query
 from vi_dist.vi.marginal import marginal
 
