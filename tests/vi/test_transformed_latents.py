@@ -91,8 +91,14 @@ def test_without_the_jacobian_the_density_is_that_of_the_value() -> None:
 
 
 def test_an_observed_value_is_compared_with_the_image() -> None:
-    y = random_variable(lambda: Independent(of(HalfNormal(torch.ones(3)), AffineTransform(1.0, 1.0)), 0))
-    mu = random_variable(lambda: Normal(0.0, 1.0))
+    @random_variable
+    def y() -> Distribution:
+        return Independent(of(HalfNormal(torch.ones(3)), AffineTransform(1.0, 1.0)), 0)
+
+    @random_variable
+    def mu() -> Distribution:
+        return Normal(0.0, 1.0)
+
     check_model(Model([mu()], {y(): torch.tensor([1.5, 2.0, 3.0])}))
     with pytest.raises(ModelError, match=r"0\.5.*\[1\].*AffineTransform"):
         check_model(Model([mu()], {y(): torch.tensor([1.5, 0.5, 3.0])}))
@@ -100,8 +106,14 @@ def test_an_observed_value_is_compared_with_the_image() -> None:
 
 def test_a_fit_has_its_draws_inside_and_its_bound_below_the_evidence() -> None:
     def build(data: dict[str, Tensor]) -> Model:
-        theta = random_variable(lambda: of(HalfNormal(1.0), AffineTransform(1.0, 1.0)))
-        y = random_variable(lambda: Normal(theta(), 1.0))
+        @random_variable
+        def theta() -> Distribution:
+            return of(HalfNormal(1.0), AffineTransform(1.0, 1.0))
+
+        @random_variable
+        def y() -> Distribution:
+            return Normal(theta(), 1.0)
+
         return Model([theta()], {y(): data["y"]})
 
     fit = Experiment(build, name="moved", data={"y": 0.3}).fit(learning_rate=0.05, steps=400, compile="never")
