@@ -53,9 +53,10 @@ from torch.distributions.transforms import (
     identity_transform,
 )
 
+from vi_dist.model.coordinates import at_coordinates
 from vi_dist.model.prior_median import prior_median
 from vi_dist.model.seeding import fixed_seed
-from vi_dist.model.support import at_coordinates, bijection_of, is_discrete, support_of, unconstrained_shape
+from vi_dist.model.support import bijection_of, is_discrete, support_of, unconstrained_shape
 
 F64 = torch.float64
 

@@ -31,8 +31,10 @@ from vi_dist.model.storage import fingerprint, is_address
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
+from vi_dist.vi.finite_check import check_finite
 from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.layout import Layout
+from vi_dist.vi.propriety import check_proper
 from vi_dist.vi.summed_out_check import check_summed_out
 
 log = logging.getLogger(__name__)
@@ -180,13 +182,19 @@ def _largest(data: Mapping[str, Any]) -> int:
 
 def _run_once(prepared: PreparedModel) -> None:
     """Everything that raises for a faulty model, short of tracing."""
+    starts = []
     with model_context(prepared.dtype, prepared.device):
         check_model(prepared.model)
         if prepared.setup.initial_values is not None:
-            coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values)
+            starts.append(coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values))
         if prepared.dtype == torch.float64:
             check_summed_out(Density(prepared.model, prepared.layout))
     prepared.log_density()
+    if prepared.dtype == torch.float64:
+        with model_context(prepared.dtype, prepared.device):
+            density = Density(prepared.model, prepared.layout)
+            check_finite(density, starts)
+            check_proper(density, observed=prepared.setup.shards is None)
 
 
 @contextmanager

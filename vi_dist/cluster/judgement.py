@@ -75,7 +75,7 @@ class Judge:
         """
         found, remark, kept, course = _NOT_EVALUATED, "", dict(end.leaves), None
         uncertain = 0
-        if bool(state.alive[row]) and end.finite:
+        if end.finite and not has_diverged(state, row):
             wide, own = end.wide()
             settled, (remark,) = self._family.settle(wide, own, self._joint)
             kept = {name: leaf[0].to(end.params.dtype) for name, leaf in settled.items()}
@@ -138,6 +138,11 @@ def is_whole(configuration: Configuration, state: PackState, row: int) -> bool:
     return FEWEST_STEPS <= configuration.steps <= int(state.step[row])
 
 
+def has_diverged(state: PackState, row: int) -> bool:
+    """Whether a configuration was given up, or not one of its steps had a finite loss and gradient."""
+    return not bool(state.alive[row]) or 0 < int(state.step[row]) == int(state.skipped[row])
+
+
 def course_numbers(course: Convergence | None) -> dict[str, Any]:
     """What an outcome tells of convergence."""
     if course is None:
@@ -161,8 +166,8 @@ def judge(
     `uncertain`: of its evaluation's draws, those whose log q is not known to within a nat.
     """
     step, skipped = int(state.step[row]), int(state.skipped[row])
-    if not bool(state.alive[row]):
-        return "diverged", diverged_reason(step, configuration.steps)
+    if has_diverged(state, row):
+        return "diverged", diverged_reason(step, configuration.steps, skipped)
     if not finite:
         return "diverged", f"Diverged within {step} steps: its parameters are not finite."
     if uncertain:
@@ -183,8 +188,13 @@ def judge(
     return "finished", reason
 
 
-def diverged_reason(step: int, steps: int) -> str:
-    """Why a configuration was given up before its last step."""
+def diverged_reason(step: int, steps: int, skipped: int) -> str:
+    """Why a configuration was given up, of whose steps so many had no finite gradient."""
+    if step == skipped:
+        return (
+            f"Diverged: none of its {step} steps had a finite loss and gradient, so it stayed where it started; start "
+            "elsewhere (initialisation, initial_values), or look for draws at which the model has no density."
+        )
     return (
         f"Diverged at step {step} of {steps}: loss or gradient was not finite in {MAX_STREAK} steps in a row; "
         "a smaller learning rate may help."

@@ -102,7 +102,11 @@ class PackRun:
                 steps, skipped = int(self.last.after[row]), int(self.last.skipped[row])
                 alive = bool(self.last.alive[row])
             text = _filled(reason, steps, configuration.steps)
-            told = (status, text) if alive else ("diverged", diverged_reason(steps, configuration.steps))
+            told = (
+                (status, text)
+                if alive
+                else ("diverged", diverged_reason(steps, configuration.steps, skipped))
+            )
             outcomes.append(Outcome(*told, steps=steps, skipped=skipped, seconds=share))
         self.outcomes = tuple(outcomes)
 

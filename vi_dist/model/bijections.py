@@ -15,6 +15,8 @@ from torch.distributions import biject_to, constraints
 from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
 from torch.distributions.transforms import Transform
 
+from vi_dist.model.image import Image
+
 
 class CholeskyVectorTransform(Transform):
     """Vectors `(*batch, n(n+1)/2)` to lower-triangular matrices of positive diagonal `(*batch, n, n)`, row by row.
@@ -105,6 +107,8 @@ def _diagonal(size: int, device: torch.device) -> Tensor:
 
 def _hull(constraint: Constraint, axis: int) -> Constraint:
     """The smallest interval that holds all components' supports, whose bounds have the components along an axis."""
+    if isinstance(constraint, Image):
+        raise NotImplementedError("the hull of images under transforms that differ is not known")
     hull = copy(constraint)
     for name, value in vars(constraint).items():
         if isinstance(value, Constraint):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 from torch.distributions import (
     Distribution,
     Independent,
@@ -14,13 +11,12 @@ from torch.distributions import (
     VonMises,
     biject_to,
 )
-from torch.distributions.constraints import Constraint, independent
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint, independent
 from torch.distributions.transforms import Transform
 
+import vi_dist.model.bijections  # noqa: F401 - what it registers with biject_to is used wherever supports are
 from vi_dist.model.circle import circle
 from vi_dist.model.image import Image
-
-import vi_dist.model.bijections  # noqa: F401 - what it registers with biject_to is used wherever supports are
 
 
 def support_of(distribution: Distribution) -> Constraint | None:
@@ -38,7 +34,7 @@ def support_of(distribution: Distribution) -> Constraint | None:
     if isinstance(distribution, VonMises):
         return circle(distribution.loc)
     if isinstance(distribution, TransformedDistribution):
-        return _of_transformed(distribution) if _inherits_support(distribution) else stated
+        return _of_transformed(distribution) if inherits_support(distribution) else stated
     if isinstance(distribution, Independent):
         inner = support_of(distribution.base_dist)
         return None if inner is None else independent(inner, distribution.reinterpreted_batch_ndims)
@@ -61,67 +57,6 @@ def bijection_of(distribution: Distribution) -> Transform:
         raise NotImplementedError(f"{type(distribution).__name__} states no support")
     bijection: Transform = biject_to(support)
     return bijection
-
-
-@dataclass(frozen=True)
-class Point:
-    """A distribution's value at some coordinates.
-
-    Attributes:
-        value: of the distribution, `(*batch, *event)`.
-        log_prob: log density of the value, `(*batch)`.
-        log_density: log density of the coordinates, `(*batch)`: what the map's determinant adds is in it.
-    """
-
-    value: Tensor
-    log_prob: Tensor
-    log_density: Tensor
-
-
-def at_coordinates(distribution: Distribution, coordinates: Tensor) -> Point:
-    """A distribution's value and densities at coordinates, without inverting any of its transforms.
-
-    The inverse of a transform loses digits that its argument has: 100 + 1e-9 is 100 in single precision. For the same
-    reason the density of the coordinates is that of the base, to which transforms add nothing.
-    """
-    if isinstance(distribution, Independent):
-        inner = at_coordinates(distribution.base_dist, coordinates)
-        rank = distribution.reinterpreted_batch_ndims
-        return Point(inner.value, sum_rightmost(inner.log_prob, rank), sum_rightmost(inner.log_density, rank))
-    if not goes_through_transforms(distribution):
-        transform = bijection_of(distribution)
-        value = transform(coordinates)
-        log_prob = distribution.log_prob(value)
-        logs = transform.log_abs_det_jacobian(coordinates, value)
-        return Point(value, log_prob, log_prob + sum_rightmost(logs, logs.dim() - log_prob.dim()))
-    assert isinstance(distribution, TransformedDistribution)
-    base = at_coordinates(distribution.base_dist, coordinates)
-    ranks = [len(distribution.event_shape)]  # of an event before each transform and after the last one
-    for transform in reversed(distribution.transforms):
-        ranks.insert(0, ranks[0] + transform.domain.event_dim - transform.codomain.event_dim)
-    more = ranks[0] - len(distribution.base_dist.event_shape)
-    value, log_prob = base.value, sum_rightmost(base.log_prob, more)
-    for transform, rank in zip(distribution.transforms, ranks, strict=False):
-        argument, value = value, transform(value)
-        logs = transform.log_abs_det_jacobian(argument, value)
-        # Not by the transform's own count of dimensions: a StackTransform's logs are one more than it says.
-        log_prob = log_prob - sum_rightmost(logs, logs.dim() - (argument.dim() - rank))
-    return Point(value, log_prob, sum_rightmost(base.log_density, more))
-
-
-def sum_rightmost(value: Tensor, dimensions: int) -> Tensor:
-    """The sum over the last `dimensions` dimensions."""
-    return value.flatten(value.dim() - dimensions).sum(-1) if dimensions > 0 else value
-
-
-def goes_through_transforms(distribution: Distribution) -> bool:
-    """Whether its coordinates are its base's, and its density is the one that its transforms give."""
-    base = base_of(distribution)
-    return (
-        isinstance(base, TransformedDistribution)
-        and _inherits_support(base)
-        and type(base).log_prob is TransformedDistribution.log_prob
-    )
 
 
 def is_discrete(distribution: Distribution) -> bool:
@@ -164,10 +99,10 @@ def _of_mixture(distribution: MixtureSameFamily) -> Constraint | None:
         first = angles.loc.movedim(-1 - len(components.event_shape), 0)[0]
         inner = circle(first)
         return independent(inner, len(components.event_shape)) if components.event_shape else inner
-    stated: Constraint = distribution.support
-    return stated
+    inner = support_of(components)
+    return None if inner is None else MixtureSameFamilyConstraint(inner)
 
 
-def _inherits_support(distribution: TransformedDistribution) -> bool:
+def inherits_support(distribution: TransformedDistribution) -> bool:
     """Whether its class leaves the support to `TransformedDistribution`, where LogNormal and others state their own."""
     return type(distribution).support is TransformedDistribution.support

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vi_dist.errors import ModelError
+from vi_dist.model.coordinates import Point, at_coordinates, goes_through_transforms
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.limits import moved_inside
 from vi_dist.model.log_density import log_density
 from vi_dist.model.model import Model
-from vi_dist.model.support import Point, at_coordinates, base_of, bijection_of, goes_through_transforms
+from vi_dist.model.support import base_of, bijection_of
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
 from vi_dist.vi.bijection import is_identity
@@ -36,7 +38,7 @@ class FlatWorld(World):
         discrete: Mapping[RVIdentifier, Tensor] | None = None,
     ) -> None:
         super().__init__(model.observations)
-        self._flat, self._discrete = flat, discrete or {}
+        self._flat, self._discrete, self._at_limits = flat, discrete or {}, layout.at_limits
         self._sites = {site.variable: site for site in (*layout.latents, *layout.params, *layout.local)}
         self.log_jacobians: dict[RVIdentifier, Tensor] = {}
         self.points: dict[RVIdentifier, Point] = {}
@@ -67,6 +69,8 @@ class FlatWorld(World):
 
     def _make_variable(self, node: RVIdentifier) -> Variable:
         variable = super()._make_variable(node)
+        if str(node) in self._at_limits:
+            variable.distribution = moved_inside(variable.distribution)
         if node in self.points:
             variable.log_prob = self.points[node].log_prob
         return variable

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.limits import at_end, has_limit
 from vi_dist.model.model import Model
 from vi_dist.model.prior_median import prior_median
 from vi_dist.model.support import is_discrete
@@ -59,6 +60,7 @@ class Layout:
         local: one site per latent that belongs to rows, behind the params; none unless the model is sharded.
         local_loc: their coordinates near the prior's median, flat.
         summed_out: the discrete latents, which have no coordinates: densities sum over their values.
+        at_limits: names of the observed variables whose density is a limit, as of a count of 0 at a rate of 0.
     """
 
     latents: tuple[Site, ...]
@@ -68,6 +70,7 @@ class Layout:
     local: tuple[Site, ...] = ()
     local_loc: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)
     summed_out: SummedOut | None = field(default=None, compare=False, repr=False)
+    at_limits: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -122,7 +125,16 @@ def make_layout(model: Model, sharded: bool = False) -> Layout:
     mine = {v: _coordinates(v, n) for v, n in nodes.items() if v in apart}
     local, local_loc = _sites(mine, loc.shape[0] + eta.shape[0])
     summed_out = sum_out(discrete) if discrete else None
-    return Layout(latents, params, loc, eta.to(loc), local, local_loc.to(loc), summed_out)
+    at_limits = frozenset(str(node) for node in model.observations if _is_at_limits(world.get_variable(node)))
+    return Layout(latents, params, loc, eta.to(loc), local, local_loc.to(loc), summed_out, at_limits)
+
+
+def _is_at_limits(observed: Variable) -> bool:
+    """Whether some elements have parameters at the end of their range, and all of these a limit there."""
+    ends = at_end(observed.distribution)
+    if not bool(ends.any()):
+        return False
+    return bool((~ends | has_limit(observed.distribution, observed.value)).all())
 
 
 def _coordinates(variable: RVIdentifier, node: Variable) -> tuple[torch.Size, Tensor]:
