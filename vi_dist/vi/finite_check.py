@@ -18,13 +18,13 @@ from vi_dist.model.support import base_of, constraints_of, support_of
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
 from vi_dist.vi.culprit import at_index, culprit, element, kind_of, latents_at, range_in_words, world_at
-from vi_dist.vi.density import Density
+from vi_dist.vi.density import Density, FlatWorld
 from vi_dist.vi.layout import unconstrained
 from vi_dist.vi.noise import SAMPLING, NormalSource
 
 NEAR, WIDE = 8, 24
 """Draws around the start, and from the prior."""
-MOST_NUMBERS = 1 << 24
+MOST_NUMBERS = 1 << 23
 """Observed numbers whose densities are computed for one check, at most; beyond, fewer draws are looked at."""
 TOO_MANY = 0.25
 """The part of the prior's draws without a number as log density from which on a model is refused."""
@@ -85,7 +85,7 @@ def _from_prior(density: Density, count: int) -> Iterator[Tensor]:
                     unconstrained(site.variable, node.distribution, node.value).reshape(-1)
                     for site, node in zip(layout.latents, nodes, strict=True)
                 ]
-            except (ModelError, ArithmeticError, ValueError, RuntimeError):
+            except Exception:  # a prior that cannot be drawn from, or a model that raises at some values
                 return
             yield torch.cat(parts).double()
 
@@ -105,7 +105,7 @@ def _is_finite(density: Density, row: Tensor) -> bool:
             if not value.requires_grad:
                 return True
             (slope,) = torch.autograd.grad(value, leaf)
-    except (ArithmeticError, ValueError, RuntimeError):
+    except Exception:  # as in `_world`
         return False
     return bool(slope.isfinite().all())
 
@@ -115,21 +115,26 @@ def _value(density: Density, row: Tensor) -> float:
     try:
         with torch.no_grad():
             return float(density(row))
-    except (ArithmeticError, ValueError, RuntimeError):
+    except Exception:  # as in `_world`
         return -math.inf
 
 
 def _check_supports(density: Density, rows: Sequence[Tensor]) -> None:
     """Refuse a latent whose density is minus infinity or no number inside of its support."""
     for row in rows:
-        try:
-            with torch.no_grad():
-                world = world_at(density, row)
-                for site in density.layout.latents:
-                    _check_support(site.variable, world.get_variable(site.variable))
-        except (ArithmeticError, ValueError, RuntimeError) as error:
-            if isinstance(error, ModelError):
-                raise
+        if (world := _world(density, row)) is None:
+            continue
+        for site in density.layout.latents:
+            _check_support(site.variable, world.get_variable(site.variable))
+
+
+def _world(density: Density, row: Tensor) -> FlatWorld | None:
+    """The model at a row, or None where its Python raises."""
+    try:
+        with torch.no_grad():
+            return world_at(density, row)
+    except Exception:  # a model can raise as it likes at values that no guide may ever draw
+        return None
 
 
 def _check_support(node: RVIdentifier, variable: Variable) -> None:
@@ -151,10 +156,7 @@ def _check_support(node: RVIdentifier, variable: Variable) -> None:
 def _check_ranges(density: Density, rows: Sequence[Tensor]) -> None:
     """Refuse a model one of whose distributions gets a finite parameter outside of its range at one of the rows."""
     for row in rows:
-        try:
-            with torch.no_grad():
-                world = world_at(density, row)
-        except (ArithmeticError, ValueError, RuntimeError):
+        if (world := _world(density, row)) is None:
             continue
         for node in world:
             if (wrong := _out_of_range(world.get_variable(node).distribution)) is None:

@@ -115,9 +115,7 @@ class _Values:
                 try:
                     size = max(1, _AT_ONCE // self.numbers)
                     return torch.cat([torch.vmap(self.one)(part) for part in rows.split(size)])
-                except (
-                    Exception
-                ):  # the model's Python reads a value, or a factorisation fails for one of the rows
+                except Exception:  # its Python reads a value, or a factorisation fails for a row
                     self.batched = False
             return torch.stack([self._guarded(row) for row in rows])
 
@@ -141,7 +139,7 @@ class _Values:
     def _guarded(self, row: Tensor) -> Tensor:
         try:
             return self.one(row)
-        except (ArithmeticError, ValueError, RuntimeError):
+        except Exception:  # a model can raise as it likes at values that no guide may ever draw
             return row.new_full((), math.nan)
 
 
@@ -230,7 +228,7 @@ def _null_directions(values: _Values, centre: Tensor, chosen: Sequence[int]) -> 
     with torch.enable_grad():
         try:
             hessian = torch.autograd.functional.hessian(along, centre[places])
-        except RuntimeError:  # no gradient depends on these coordinates, or the model raises
+        except Exception:  # no gradient depends on these coordinates, or the model raises
             return []
     if not bool(hessian.isfinite().all()):
         return []
