@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import (
+    AbsTransform,
     Bernoulli,
     Beta,
     Binomial,
@@ -24,7 +25,10 @@ from torch.distributions import (
     Normal,
     Pareto,
     Poisson,
+    PowerTransform,
+    SoftmaxTransform,
     StudentT,
+    TransformedDistribution,
     Uniform,
     constraints,
 )
@@ -132,6 +136,27 @@ REFUSED: dict[str, tuple[str, tuple[Prior, Given, Tensor]]] = {
         (normal, lambda a: Normal(a.log(), torch.ones(5)), Y),
     ),
 }
+
+
+NOT_ONE_TO_ONE = {
+    "absolute value": AbsTransform(),
+    "softmax": SoftmaxTransform(),
+    "square": PowerTransform(torch.tensor(2.0)),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ONE_TO_ONE)
+def test_a_transform_that_is_not_one_to_one_is_refused_by_name(name: str) -> None:
+    transform = NOT_ONE_TO_ONE[name]
+
+    def prior() -> Distribution:
+        return TransformedDistribution(Normal(torch.zeros(5), 1.0), [transform])
+
+    with (
+        model_context(torch.float64),
+        pytest.raises(ModelError, match=f" of a goes through {type(transform).__name__}"),
+    ):
+        check_finite(density_of(prior, lambda a: Normal(a, 1.0), Y))
 
 
 class Truncated(Normal):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from torch.distributions import Distribution
-from torch.distributions.transforms import IndependentTransform, Transform, identity_transform
+from torch.distributions.transforms import (
+    ComposeTransform,
+    IndependentTransform,
+    Transform,
+    identity_transform,
+)
 
 from vi_dist.errors import ModelError
 from vi_dist.model.identifier import RVIdentifier
@@ -28,13 +33,34 @@ def bijection(variable: RVIdentifier, distribution: Distribution) -> Transform:
             key="guide",
         )
     try:
-        return bijection_of(distribution)
+        transform = bijection_of(distribution)
     except NotImplementedError as error:
         raise ModelError(
             f"{variable} has the support {support}, for which torch has no bijection; register one with "
             "torch.distributions.biject_to or give the variable a guide of its own",
             key="guide",
         ) from error
+    for part in _parts(transform):
+        if type(part).log_abs_det_jacobian is Transform.log_abs_det_jacobian:
+            raise not_one_to_one(variable, distribution, type(part).__name__)
+    return transform
+
+
+def _parts(transform: Transform) -> list[Transform]:
+    """The transforms that one is composed of."""
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    return list(transform.parts) if isinstance(transform, ComposeTransform) else [transform]
+
+
+def not_one_to_one(variable: RVIdentifier, distribution: Distribution, name: str) -> ModelError:
+    """The error of a latent whose distribution goes through a transform that is not one to one."""
+    return ModelError(
+        f"the {type(distribution).__name__} of {variable} goes through {name}, which is not one to one on the values "
+        "that it gets, so it has no density; use a distribution of the result (HalfNormal for the absolute value of a "
+        "Normal, LogisticNormal for its softmax), or write the transform as a functional of the latent",
+        key="guide",
+    )
 
 
 def is_identity(transform: Transform) -> bool:

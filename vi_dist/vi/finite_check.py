@@ -7,16 +7,18 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, TransformedDistribution
 from torch.distributions.constraints import Constraint, is_dependent
 
 from vi_dist.errors import ModelError
+from vi_dist.model.coordinates import goes_through_transforms
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.initialize import init_from_prior
 from vi_dist.model.seeding import fixed_seed
-from vi_dist.model.support import base_of, constraints_of, support_of
+from vi_dist.model.support import base_of, bijection_of, constraints_of, support_of
 from vi_dist.model.variable import Variable
 from vi_dist.model.world import World
+from vi_dist.vi.bijection import not_one_to_one
 from vi_dist.vi.culprit import at_index, culprit, element, kind_of, latents_at, range_in_words, world_at
 from vi_dist.vi.density import Density, FlatWorld
 from vi_dist.vi.layout import unconstrained
@@ -125,6 +127,7 @@ def _check_supports(density: Density, rows: Sequence[Tensor]) -> None:
         if (world := _world(density, row)) is None:
             continue
         for site in density.layout.latents:
+            _check_one_to_one(site.variable, world.get_variable(site.variable), site.take(row))
             _check_support(site.variable, world.get_variable(site.variable))
 
 
@@ -135,6 +138,20 @@ def _world(density: Density, row: Tensor) -> FlatWorld | None:
             return world_at(density, row)
     except Exception:  # a model can raise as it likes at values that no guide may ever draw
         return None
+
+
+def _check_one_to_one(node: RVIdentifier, variable: Variable, coordinates: Tensor) -> None:
+    """Refuse a latent of which two coordinates have one value, as squares of a number and of its negative do."""
+    if not goes_through_transforms(variable.distribution):
+        return
+    transform = bijection_of(variable.distribution)
+    back = transform.inv(variable.value)
+    # Loosely: what is lost where values are large beside their spread is no sign of it.
+    if not bool(back.isfinite().all()) or torch.allclose(back, coordinates, rtol=0.01, atol=0.01):
+        return
+    base = base_of(variable.distribution)
+    assert isinstance(base, TransformedDistribution), "it goes through transforms"
+    raise not_one_to_one(node, base, ", ".join(type(part).__name__ for part in base.transforms))
 
 
 def _check_support(node: RVIdentifier, variable: Variable) -> None:
