@@ -123,6 +123,18 @@ IMPROPER: dict[str, tuple[str, tuple[Any, ...]]] = {
             lambda a, b: Normal(a * b, 1.0),
         ),
     ),
+    "scale of groups to zero": (
+        "a",
+        (
+            lambda: Free(POSITIVE, log=minus_log),
+            lambda a: Normal(torch.zeros(3), a),
+            lambda a, b: Normal(b, 1.0),
+        ),
+    ),
+    "scale of a group to infinity": (
+        "a",
+        (lambda: Free(POSITIVE), lambda a: Normal(0.0, a), lambda a, b: Normal(b, 1.0), torch.tensor(1.0)),
+    ),
     "scale to infinity": (
         "a",
         (lambda: Free(POSITIVE), lambda a: Normal(0.0, 1.0), lambda a, b: Normal(b, a), torch.tensor(1.0)),
@@ -164,6 +176,11 @@ PROPER: dict[str, tuple[Any, ...]] = {
         lambda: Free(POSITIVE, log=minus_log),
         lambda a: Free(),
         lambda a, b: Normal(b, a.expand(3)),
+    ),
+    "flat scale of groups": (
+        lambda: Free(POSITIVE),
+        lambda a: Normal(torch.zeros(3), a),
+        lambda a, b: Normal(b, 1.0),
     ),
     "flat sum with a normal": (
         lambda: Free(),

@@ -121,9 +121,11 @@ class Density:
         summed_out = self.layout.summed_out
         return {} if summed_out is None else summed_out.pick(self.of_each_value(flat, summed_out)[0], flat)
 
-    def run(self, flat: Tensor, discrete: Mapping[RVIdentifier, Tensor]) -> FlatWorld:
+    def run(
+        self, flat: Tensor, discrete: Mapping[RVIdentifier, Tensor], kind: type[FlatWorld] = FlatWorld
+    ) -> FlatWorld:
         """The model at flat `(D,)` and values of its discrete latents, everything instantiated that counts."""
-        world = FlatWorld(self.model, self.layout, flat, discrete)
+        world = kind(self.model, self.layout, flat, discrete)
         with world:
             for variable in (
                 *(site.variable for site in self.layout.latents),

@@ -3,7 +3,8 @@
 If the integral along lines of one direction is infinite for lines through all points of some region, the posterior is
 improper (Tonelli). So lines are probed through two points that have nothing special about them. First each latent's own
 density given its parents, which costs nothing beside the data; then, where that does not fall off, the log joint, in
-directions that the data may leave open; and the log joint along coordinates, for a likelihood that grows without bound.
+directions that the data may leave open, and again with latents of a location and a scale non-centred, since groups
+follow a scale to 0; and the log joint along coordinates, for a likelihood that grows without bound.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,33 +24,15 @@ from vi_dist.vi.culprit import world_at
 from vi_dist.vi.density import Density
 from vi_dist.vi.far_out import distances, falls_off, heights
 from vi_dist.vi.layout import Layout, element_names
-from vi_dist.vi.noise import SAMPLING, NormalSource
+from vi_dist.vi.probe import Line, LogDensities, centres_of
 
 log = logging.getLogger(__name__)
 
 MOST_NUMBERS = 1 << 25
 """Observed numbers whose densities are computed for one check, at most; beyond, fewer lines are probed."""
-_AT_ONCE = 1 << 21
 _MOST_LINES = 128
 _MOST_SUSPECTS = 64
 _MOST_EVENT = 64
-
-
-@dataclass(frozen=True)
-class Line:
-    """A direction in the space of coordinates, and the latents that move along it.
-
-    Attributes:
-        direction: `(d,)`.
-        name: of the latents, for a message.
-        strict: see `falls_off`.
-        reach: distances `(windows, points)` that are looked at.
-    """
-
-    direction: Tensor
-    name: str
-    strict: bool
-    reach: Tensor
 
 
 def check_proper(density: Density, observed: bool = True) -> None:
@@ -61,14 +43,12 @@ def check_proper(density: Density, observed: bool = True) -> None:
         observed: whether the density has seen all data; of a shard it has not, and a latent whose prior does not fall
             off is warned about, not refused.
     """
-    layout = density.layout
-    values = _Values(density)
-    centres = _centres(layout, values)
+    layout, values = density.layout, LogDensities(density)
+    centres = centres_of(layout, values)
     if not centres:
         return
-    suspects = sorted(
-        set.intersection(*(set(own_suspects(density, values.row(centre))) for centre in centres))
-    )
+    own = [set(own_suspects(density, values.row(centre))) for centre in centres]
+    suspects = sorted(set.intersection(*own))
     if not observed:
         if suspects:
             named = ", ".join(dict.fromkeys(element_at(layout, index) for index in suspects))
@@ -77,80 +57,21 @@ def check_proper(density: Density, observed: bool = True) -> None:
             )
         return
     lines = [*_suspected(density, values, centres[0], suspects), *_others(layout, set(suspects), values)]
+    _refuse_open(density, values, lines, centres)
+    if suspects and layout.summed_out is None:
+        values = LogDensities(density, non_centred=True)
+        lines = [_coordinate_line(layout, index) for index in _thinned(suspects)]
+        _refuse_open(density, values, lines, centres_of(layout, values))
+
+
+def _refuse_open(
+    density: Density, values: LogDensities, lines: Sequence[Line], centres: Sequence[Tensor]
+) -> None:
+    """Refuse a model whose log density does not fall off along one of the lines through any of the centres."""
     for centre in centres:
         lines = values.open_lines(centre, lines)
-    if lines:
+    if centres and lines:
         raise ModelError(_message(lines[0], density, values, centres[0]), key="model")
-
-
-class _Values:
-    """The log density at rows of coordinates, in batches where the model can be batched."""
-
-    def __init__(self, density: Density) -> None:
-        self._density = density
-        self.numbers = max(1, sum(value.numel() for value in density.model.observations.values()))
-        self._tail = torch.cat((density.layout.eta, density.layout.local_loc)).double()
-        self.batched = True
-
-    def row(self, coordinates: Tensor) -> Tensor:
-        """Coordinates `(d,)` with the params and the local latents where they start, `(D,)`."""
-        return torch.cat((coordinates, self._tail))
-
-    def one(self, row: Tensor) -> Tensor:
-        """The log density at `(D,)`; NaN where a latent's value is not finite."""
-        density = self._density
-        if density.layout.summed_out is None:
-            world = density.run(row, {})
-            total = torch.stack([log_prob.sum() for log_prob in density.log_probs(world)]).sum()
-        else:
-            world, total = world_at(density, row), density(row)
-        finite = [world[site.variable].isfinite().all() for site in density.layout.latents]
-        return torch.where(torch.stack(finite).all(), total, torch.full_like(total, math.nan))
-
-    def __call__(self, coordinates: Tensor) -> Tensor:
-        """Log densities `(B,)` at coordinates `(B, d)`, NaN where the model raises."""
-        rows = torch.cat((coordinates, self._tail.expand(coordinates.shape[0], -1)), -1)
-        with torch.no_grad():
-            if self.batched:
-                try:
-                    size = max(1, _AT_ONCE // self.numbers)
-                    return torch.cat([torch.vmap(self.one)(part) for part in rows.split(size)])
-                except Exception:  # its Python reads a value, or a factorisation fails for a row
-                    self.batched = False
-            return torch.stack([self._guarded(row) for row in rows])
-
-    def open_lines(self, centre: Tensor, lines: Sequence[Line]) -> list[Line]:
-        """The lines along which the log density does not fall off in both directions."""
-        if not lines:
-            return []
-        rows = [
-            centre + sign * line.reach.reshape(-1, 1) * line.direction
-            for line in lines
-            for sign in (1.0, -1.0)
-        ]
-        found = iter(self(torch.cat(rows)).split([len(part) for part in rows]))
-        open_lines = []
-        for line in lines:
-            both = torch.stack([next(found).reshape(line.reach.shape) for _ in range(2)], -1)
-            if not bool(falls_off(heights(both), line.strict).all()):
-                open_lines.append(line)
-        return open_lines
-
-    def _guarded(self, row: Tensor) -> Tensor:
-        try:
-            return self.one(row)
-        except Exception:  # a model can raise as it likes at values that no guide may ever draw
-            return row.new_full((), math.nan)
-
-
-def _centres(layout: Layout, values: _Values) -> list[Tensor]:
-    """Two points where the log density is finite, or fewer."""
-    source = NormalSource(layout.noise, [0], torch.float64)
-    draws = source(SAMPLING, torch.zeros(1, 1), 8)[0, 0]
-    scales = torch.tensor([0.5] * 4 + [0.1] * 4, dtype=torch.float64)
-    rows = layout.loc.double() + scales[:, None] * draws
-    found = values(rows)
-    return [row for row, value in zip(rows, found, strict=True) if bool(value.isfinite())][:2]
 
 
 def own_suspects(density: Density, row: Tensor) -> Iterator[int]:
@@ -193,11 +114,13 @@ def _open_elements(distribution: Distribution, coordinates: Tensor, moved: Tenso
     return ~falls
 
 
-def _suspected(density: Density, values: _Values, centre: Tensor, suspects: Sequence[int]) -> Iterator[Line]:
+def _suspected(
+    density: Density, values: LogDensities, centre: Tensor, suspects: Sequence[int]
+) -> Iterator[Line]:
     """The directions in which coordinates without a proper prior of their own may be left open by the data."""
-    layout, chosen = density.layout, suspects[:: -(-len(suspects) // _MOST_SUSPECTS) or 1]
+    layout, chosen = density.layout, _thinned(suspects)
     for index in chosen:
-        yield Line(_unit(layout.size, [index]), element_at(layout, index), True, distances())
+        yield _coordinate_line(layout, index)
     if len(chosen) < 2:
         return
     # Null directions are known to some 1e-12 only: further out than 1e6 their error would show.
@@ -218,7 +141,16 @@ def _suspected(density: Density, values: _Values, centre: Tensor, suspects: Sequ
         )
 
 
-def _null_directions(values: _Values, centre: Tensor, chosen: Sequence[int]) -> list[Tensor]:
+def _thinned(suspects: Sequence[int]) -> Sequence[int]:
+    """Some of them, evenly spaced."""
+    return suspects[:: -(-len(suspects) // _MOST_SUSPECTS) or 1]
+
+
+def _coordinate_line(layout: Layout, index: int) -> Line:
+    return Line(_unit(layout.size, [index]), element_at(layout, index), True, distances())
+
+
+def _null_directions(values: LogDensities, centre: Tensor, chosen: Sequence[int]) -> list[Tensor]:
     """Directions among some coordinates in which the log density has no curvature, 8 at most."""
     places = torch.tensor(list(chosen))
 
@@ -237,7 +169,7 @@ def _null_directions(values: _Values, centre: Tensor, chosen: Sequence[int]) -> 
     return [torch.zeros_like(centre).index_put((places,), vectors[:, k]) for k in small.tolist()]
 
 
-def _others(layout: Layout, suspects: set[int], values: _Values) -> list[Line]:
+def _others(layout: Layout, suspects: set[int], values: LogDensities) -> list[Line]:
     """The coordinates with a proper prior, the first of every latent before others; none where that is dear."""
     if not values.batched:
         return []
@@ -261,13 +193,13 @@ def element_at(layout: Layout, index: int) -> str:
     return element_names(site.name, tuple(site.shape))[index - site.start]
 
 
-def _message(line: Line, density: Density, values: _Values, centre: Tensor) -> str:
+def _message(line: Line, density: Density, values: LogDensities, centre: Tensor) -> str:
     """The sentence that refuses the model: which latent, which way, how high, and what to do."""
     distance = float(line.reach[0, 0])
     here = float(values(centre[None])[0])
     ends = values(torch.stack([centre + sign * distance * line.direction for sign in (1.0, -1.0)]))
     sign = 1.0 if float(ends.nan_to_num(-math.inf)[0]) >= float(ends.nan_to_num(-math.inf)[1]) else -1.0
-    world = world_at(density, values.row(centre + sign * distance * line.direction))
+    world = values.world(values.row(centre + sign * distance * line.direction))
     index = int((line.direction != 0).nonzero()[0])
     site = next(site for site in density.layout.latents if site.start <= index < site.start + site.size)
     value = world[site.variable].reshape(-1)
