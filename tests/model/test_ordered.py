@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import (
+    AffineTransform,
     Distribution,
     Exponential,
+    ExpTransform,
     Gamma,
     HalfNormal,
     Independent,
     Normal,
     Poisson,
+    TransformedDistribution,
     Uniform,
     biject_to,
     constraints,
@@ -113,10 +116,20 @@ def test_the_support_follows_the_base() -> None:
     assert Ordered(Normal(0.0, 1.0), 2).support is ordered
     assert Ordered(HalfNormal(1.0), 2).support is positive_ordered
     assert constraints.is_dependent(Ordered.support)
+    assert (
+        Ordered(TransformedDistribution(Normal(0.0, 1.0), [AffineTransform(1.0, 2.0)]), 2).support is ordered
+    )
+    assert Ordered(TransformedDistribution(Normal(0.0, 1.0), [ExpTransform()]), 2).support is positive_ordered
 
 
 @pytest.mark.parametrize(
-    "base", [Uniform(0.0, 1.0), Poisson(3.0), Independent(Normal(torch.zeros(2), 1.0), 1)]
+    "base",
+    [
+        Uniform(0.0, 1.0),
+        Poisson(3.0),
+        Independent(Normal(torch.zeros(2), 1.0), 1),
+        TransformedDistribution(HalfNormal(1.0), [AffineTransform(1.0, 1.0)]),
+    ],
 )
 def test_a_base_without_a_bijection_is_refused(base: Distribution) -> None:
     with pytest.raises(ValueError, match="single real or positive numbers"):

@@ -292,7 +292,7 @@ def test_a_fit_of_which_no_step_was_taken_has_diverged(caplog: pytest.LogCapture
     def build(data: dict[str, Tensor]) -> Model:
         @random_variable
         def a() -> Distribution:
-            return LogNormal(-4.0, 2.5)
+            return LogNormal(-1.5, 1.0)
 
         @random_variable
         def y() -> Distribution:

@@ -54,6 +54,18 @@ class Image(Constraint):
         return f"the image of {self.base} under {names}"
 
 
+def simplified(support: Constraint | None) -> Constraint | None:
+    """The codomain of an image's last transform where the image is all of it; other supports as they are."""
+    if not isinstance(support, Image):
+        return support
+    reached = simplified(support.base)
+    for transform in support.transforms:
+        if transform.domain is not reached:
+            return support
+        reached = transform.codomain
+    return reached
+
+
 def _of_batch(inside: Tensor, batch: int) -> Tensor:
     """Whether all of the entries are inside that belong to each element of the batch."""
     return inside if inside.dim() <= batch else inside.flatten(batch).all(-1)

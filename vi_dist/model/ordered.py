@@ -14,6 +14,9 @@ from torch.distributions import Distribution, biject_to, constraints, transform_
 from torch.distributions.constraints import Constraint, dependent_property
 from torch.distributions.transforms import Transform
 
+from vi_dist.model.image import simplified
+from vi_dist.model.support import support_of
+
 
 class _Ordered(Constraint):
     """Vectors whose elements increase strictly."""
@@ -122,13 +125,14 @@ class Ordered(Distribution):
     def __init__(self, base: Distribution, size: int, validate_args: bool | None = None) -> None:
         if size < 1:
             raise ValueError(f"size is {size}; an ordered vector has at least one element")
-        if base.event_shape or not _is_line(base.support):
+        support = simplified(support_of(base))
+        if base.event_shape or not _is_line(support):
             raise ValueError(
-                f"{type(base).__name__} has event shape {list(base.event_shape)} and support {base.support}; an "
+                f"{type(base).__name__} has event shape {list(base.event_shape)} and support {support}; an "
                 "ordered vector needs a distribution of single real or positive numbers"
             )
         self.base = base
-        self._positive = base.support not in (constraints.real,)
+        self._positive = support is not constraints.real
         super().__init__(base.batch_shape, Size((size,)), validate_args=validate_args)
 
     @dependent_property(is_discrete=False, event_dim=1)
