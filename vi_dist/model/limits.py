@@ -7,6 +7,8 @@ limit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
@@ -33,10 +35,12 @@ def moved_inside(distribution: Distribution, power: float = 1.0) -> Distribution
     ranges, held = constraints_of(distribution), vars(distribution)
     moved = {name: _inside(value, ranges[name], power) for name, value in _parameters(distribution).items()}
     others = {name: held[name] for name in ranges if name in held and name not in moved}
+    kind: type[Any] = type(distribution)
     try:
-        return type(distribution)(**others, **moved, validate_args=False)
+        again: Distribution = kind(**others, **moved, validate_args=False)
     except TypeError:
         return distribution
+    return again
 
 
 def at_end(distribution: Distribution) -> Tensor:

@@ -97,8 +97,8 @@ def _of_mixture(distribution: MixtureSameFamily) -> Constraint | None:
     components = distribution.component_distribution
     if isinstance(angles := base_of(components), VonMises):
         first = angles.loc.movedim(-1 - len(components.event_shape), 0)[0]
-        inner = circle(first)
-        return independent(inner, len(components.event_shape)) if components.event_shape else inner
+        angle = circle(first)
+        return independent(angle, len(components.event_shape)) if components.event_shape else angle
     inner = support_of(components)
     return None if inner is None else MixtureSameFamilyConstraint(inner)
 
