@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 """How often Ray is started before the start counts as failed."""
-START_SECONDS = 120
-"""How long each of Ray's processes may take to come up; Ray's own 30 s are too short on a busy machine."""
+START_SECONDS = 60
+"""How long Ray's processes may take to come up in one try; Ray's own 30 s are too short on a busy machine."""
 LOOPBACK = "127.0.0.1"
 
 # A process has one Ray at a time: the next one waits until the last has ended.
@@ -100,6 +100,7 @@ class LocalRay:
 
     def _run(self) -> None:
         with _ONE, _loopback_only():
+            logging.getLogger("ray").setLevel(logging.ERROR)
             with exported(self._environment):
                 _read_environment()
                 for attempt in range(TRIES):
