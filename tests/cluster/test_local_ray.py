@@ -18,6 +18,7 @@ import pytest
 
 from vi_dist.cluster.local_ray import LocalRay
 from vi_dist.errors import SpecError
+from vi_dist.tracking.lock import FileLock
 
 pytestmark = [
     pytest.mark.slow,
@@ -195,7 +196,11 @@ def test_a_ray_that_does_not_come_up_is_given_up_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     too_deep = tmp_path / ("deep" * 25)  # for the names of sockets
-    too_deep.mkdir()
+    for name in ("vi-dist-ray-held", "vi-dist-ray-left"):
+        (too_deep / name).mkdir(parents=True)
+        (too_deep / name / "lock").touch()
+    held = FileLock(too_deep / "vi-dist-ray-held" / "lock")
+    assert held.acquire()
     monkeypatch.setenv("RAY_TMPDIR", str(too_deep))
     session = LocalRay({})
     try:
@@ -205,4 +210,7 @@ def test_a_ray_that_does_not_come_up_is_given_up_in_one_sentence(
             session.wait(120.0)
     finally:
         session.close()
-    assert os.listdir(too_deep) == []
+        held.release()
+    assert os.listdir(too_deep) == ["vi-dist-ray-held"], (
+        "what a killed process left is removed by the next one"
+    )

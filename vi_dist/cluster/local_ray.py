@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import ray
 from ray._common.utils import get_default_system_temp_dir
@@ -25,6 +26,7 @@ import psutil  # which Ray brings along: it can be imported once Ray has been
 
 from vi_dist.errors import SpecError
 from vi_dist.exported import exported
+from vi_dist.tracking.lock import FileLock
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ TRIES = 3
 START_SECONDS = 60
 """How long Ray's processes may take to come up in one try; Ray's own 30 s are too short on a busy machine."""
 LOOPBACK = "127.0.0.1"
+FOLDER_PREFIX, FOLDER_LOCK = "vi-dist-ray-", "lock"
 
 # A process has one Ray at a time: the next one waits until the last has ended.
 _ONE = threading.Lock()
@@ -55,7 +58,7 @@ class LocalRay:
         self._ready, self._over = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
         self._node: Node | None = None
-        self._folder = tempfile.mkdtemp(prefix="vi-dist-ray-", dir=get_default_system_temp_dir())
+        self._folder, self._lock = _private_folder(Path(get_default_system_temp_dir()))
         self._thread = threading.Thread(target=self._run, name="local-ray", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -96,6 +99,7 @@ class LocalRay:
             self._thread.join(timeout=1.0)
         else:
             self._thread.join()
+        self._lock.release()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self) -> None:
@@ -144,6 +148,24 @@ class LocalRay:
             return False
         self._fault = None
         return True
+
+
+def _private_folder(parent: Path) -> tuple[str, FileLock]:
+    """A new folder that only this user can read, with the lock that says that it is used.
+
+    Folders of processes that were killed, whose locks are free, are removed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+    lock = FileLock(folder / FOLDER_LOCK)
+    lock.acquire()
+    if not FileLock(folder / FOLDER_LOCK).acquire():  # or this file system has no locks
+        for other in parent.glob(f"{FOLDER_PREFIX}*/{FOLDER_LOCK}"):
+            with suppress(OSError):
+                left = FileLock(other)
+                if left.acquire():
+                    shutil.rmtree(other.parent, ignore_errors=True)
+                    left.release()
+    return str(folder), lock
 
 
 def _settings() -> dict[str, str]:
