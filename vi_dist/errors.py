@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from vi_dist.redaction import redacted
+
 
 class SpecError(ValueError):
     """A sweep's description is wrong: the message names the value, where it stands and the cure.
+
+    Passwords and tokens in addresses are shown as ``***``.
 
     Args:
         message: what is wrong and what to do about it.
@@ -24,11 +28,11 @@ class SpecError(ValueError):
         key: str | None = None,
         allowed: Iterable[object] = (),
     ) -> None:
-        self.message = message
-        self.path = None if path is None else str(path)
+        self.message = redacted(message)
+        self.path = None if path is None else redacted(str(path))
         self.key = key
-        self.allowed = tuple(allowed)
-        super().__init__(message, self.path, self.key, self.allowed)
+        self.allowed = tuple(redacted(one) if isinstance(one, str) else one for one in allowed)
+        super().__init__(self.message, self.path, self.key, self.allowed)
 
     def __str__(self) -> str:
         place = ": ".join(part for part in (self.path, self.key) if part)

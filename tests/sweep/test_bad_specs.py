@@ -77,7 +77,7 @@ KEYS_AND_TYPES: list[Row] = [
         "{samples: 4096}",
         "{samples: 1}",
         "evaluation.samples",
-        ("a whole number, at least 2 and at most 10000000",),
+        ("a whole number, at least 2 and at most 1000000",),
         "1 is too small",
     ),
     (

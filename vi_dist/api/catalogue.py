@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vi_dist.api.affordable import check_guide
 from vi_dist.cluster.columns import family
 from vi_dist.errors import SpecError
 from vi_dist.sweep.catalogue import AUTO, Catalogue
@@ -57,6 +58,7 @@ class _Check:
         if self._layout is not None:
             _check_local(configuration, self._layout)
         if self._layout is not None and configuration.guide not in self._fitting:
+            check_guide(configuration.guide, self._layout.size)
             family(configuration.guide, self._layout.noise)
             self._fitting.add(configuration.guide)
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vi_dist.api import arguments
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.evaluation.importance import weighted_rows
 from vi_dist.evaluation.pareto import (
@@ -33,8 +34,7 @@ _RATIO, _FEWEST = 4, 4096
 
 def drawn_rows(fit: Fit, n: int, seed: int, resample: bool) -> Tensor:
     """n draws `(n, D)` of the guide's coordinates, followed by the model's params; see `Fit.sample`."""
-    if n < 1:
-        raise ValueError(f"{n} draws were asked for; at least 1 is needed")
+    n, seed = arguments.draws(n, seed, resample, fit.ready().layout.size)
     if resample:
         return _resampled(fit, n, seed)
     return draw_flat(fit.guide(), fit.leaves(), fit.model_params(), n, seed)

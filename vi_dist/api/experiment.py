@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vi_dist.api import arguments
 from vi_dist.cluster.build_source import Build, BuildSource
 from vi_dist.cluster.timings import Timings
 from vi_dist.errors import SpecError
 from vi_dist.sweep.spec import SweepSpec, load_spec, make_spec
+from vi_dist.sweep.values import show
 
 if TYPE_CHECKING:
     from vi_dist.api.fit import Fit
@@ -50,7 +51,8 @@ class Experiment:
 
     def __init__(self, build: Build, *, name: str, data: object = None, dtype: str = "float32") -> None:
         if not callable(build):
-            raise SpecError(f"{build!r} is not a function that builds a Model", key="build")
+            raise SpecError(f"{show(build)} is not a function that builds a Model", key="build")
+        make_spec({"name": name, "dtype": dtype, "space": {"guide": ["mean_field"]}})
         self._source(BuildSource(function=build), name, data, dtype)
 
     def _source(self, build: BuildSource, name: str, data: object, dtype: str) -> None:
@@ -65,7 +67,12 @@ class Experiment:
 
         `sweep()` without arguments is then the sweep of the file. Raises `SpecError`.
         """
-        spec = load_spec(path, overrides)
+        if overrides is not None and not (
+            isinstance(overrides, Mapping) and all(isinstance(key, str) for key in overrides)
+        ):
+            reason = f"{show(overrides)} is no mapping of dotted keys to values"
+            raise SpecError(reason, key="overrides", allowed=('{"space.seed": [0, 1]}',))
+        spec = load_spec(arguments.folder(path, "path"), overrides)
         experiment = cls.__new__(cls)
         experiment._source(BuildSource(path=spec.model or ""), spec.name, spec.data, spec.dtype)
         experiment._spec = spec
@@ -131,6 +138,7 @@ class Experiment:
             "evaluation": {"samples": samples},
         }
         make_spec({**common, "space": {"guide": ["mean_field"]}})  # refuses of these what a sweep refuses
+        arguments.callback(progress, "progress")
         setup = Setup(self._build, as_arrays(self._data), samples, compile=compile)
         return fit_one(setup, values, initial_values, self._dtype, device, progress)
 
@@ -206,6 +214,7 @@ class Experiment:
         """
         timings = Timings()
         given = {name: value for name, value in locals().items() if name in SweepSpec.model_fields}
+        arguments.callback(progress, "progress")
         function = objective if callable(objective) else None
         if function is not None:
             given["objective"] = "callable"
@@ -229,6 +238,7 @@ class Experiment:
         *,
         executor: str | None = None,
         address: str | None = None,
+        tracking_uri: str | None = None,
         objective: Objective | None = None,
         initial_values: Values | None = None,
         champion: bool = False,
@@ -239,6 +249,7 @@ class Experiment:
         Args:
             directory: the sweep's own, or an output directory: its newest.
             executor, address: where it goes on, if not where it began.
+            tracking_uri: MLflow's, if not the one it began with, or if its password was not kept.
             objective: the function that ranks, if the sweep had one; and so with `initial_values`.
             champion: as for `sweep`.
 
@@ -248,8 +259,10 @@ class Experiment:
         from vi_dist.api.resuming import read_unfinished
         from vi_dist.api.sweeping import run_sweep
 
-        changes = {"executor": executor, "address": address}
-        found, spec = read_unfinished(Path(directory), changes, needs_model=False)
+        changes = {"executor": executor, "address": address, "tracking_uri": tracking_uri}
+        arguments.callback(progress, "progress")
+        folder = arguments.folder(directory, "directory")
+        found, spec = read_unfinished(folder, changes, needs_model=False)
         return run_sweep(
             self._build,
             self._data,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vi_dist.api import arguments
 from vi_dist.cluster.columns import family
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.sweep_files import MODEL_PREFIX
@@ -117,7 +118,7 @@ class Fit:
         """Write the fit: its params as safetensors, everything else as JSON, no pickle; and how to draw from it."""
         from vi_dist.api.fit_files import save_fit
 
-        save_fit(self, Path(directory))
+        save_fit(self, arguments.folder(directory, "directory"))
 
     @classmethod
     def load(cls, directory: Path | str, build: Any, data: object = None) -> Fit:
@@ -127,7 +128,7 @@ class Fit:
         """
         from vi_dist.api.fit_files import load_fit
 
-        return load_fit(Path(directory), build, data)
+        return load_fit(arguments.folder(directory, "directory"), build, data)
 
     def leaves(self) -> dict[str, Tensor]:
         """The guide's own parameters by name."""

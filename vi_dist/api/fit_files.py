@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vi_dist.api.checks import as_arrays
 from vi_dist.api.fit import NUMBERS, Fit, make_fit
-from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
@@ -47,6 +47,11 @@ def save_fit(fit: Fit, directory: Path) -> None:
 
 def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
     """Read a fit; see `Fit.load`."""
+    if build is None:
+        raise SpecError(
+            "a fit needs the function that builds its model", key="build", allowed=("a function",)
+        )
+    check_build(build)
     file = directory / DESCRIPTION
     if not file.is_file():
         raise SpecError(f"there is no saved fit here: no {DESCRIPTION}", path=directory)

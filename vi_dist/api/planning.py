@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vi_dist.api.affordable import check_affordable
 from vi_dist.api.catalogue import catalogue
 from vi_dist.api.checks import CheckedModel, as_arrays, check
 from vi_dist.api.initial_values import check_used, with_initial_values
@@ -107,6 +108,9 @@ def plan_sweep(
     keys = [configuration.key(checked.data_digest, version) for configuration in configurations]
     size = pack_size(spec, checked, configurations)
     packs = packing.plan(configurations, size)
+    row_bytes = max(checked.largest, checked.layout.size) * (8 if spec.dtype == "float64" else 4)
+    with spec.source.placing():
+        check_affordable(configurations, packs, row_bytes, LIVE_COPIES)
     return PlannedSweep(spec, setup, configurations, keys, packs, checked, size, halving, search)
 
 

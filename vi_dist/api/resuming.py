@@ -10,6 +10,7 @@ from typing import Any
 from vi_dist.api.planning import PlannedSweep
 from vi_dist.errors import SpecError
 from vi_dist.report.sweep_directory import JOURNAL, PLAN, SPEC, SUMMARY, find_sweep
+from vi_dist.sweep.secret_addresses import read_secrets, secret_values
 from vi_dist.sweep.spec import SweepSpec, load_spec
 
 
@@ -25,15 +26,19 @@ def read_unfinished(
     if not (found / JOURNAL).is_dir():
         what = "is over" if (found / SUMMARY).exists() else "has left nothing to go on from"
         raise SpecError(f"this sweep {what}; vi-dist sweep runs one anew", path=found)
-    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {
+        **read_secrets(found),
+        **{name: value for name, value in changes.items() if value is not None},
+    }
     if given.get("executor") == "inline" and "address" not in given:
         given["address"] = None  # the spec's, which is of no use in this process
     return found, load_spec(found / SPEC, given, needs_model=needs_model)
 
 
-def first_spec(directory: Path) -> SweepSpec:
-    """The spec with which the sweep in a directory began, wherever it goes on."""
-    return load_spec(directory / SPEC, needs_model=False)
+def first_spec(directory: Path, now: SweepSpec) -> SweepSpec:
+    """The spec with which the sweep in a directory began, wherever it goes on; a password not kept is that of `now`."""
+    secrets = {**secret_values(now.to_dict()), **read_secrets(directory)}
+    return load_spec(directory / SPEC, secrets, needs_model=False)
 
 
 def check_same(planned: PlannedSweep, directory: Path) -> None:

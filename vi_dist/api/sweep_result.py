@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from vi_dist.api import arguments
 from vi_dist.api.checks import as_arrays
 from vi_dist.api.fit import Fit, make_fit
 from vi_dist.api.shards import sharding
-from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import read_curve, read_params
 from vi_dist.errors import SpecError
 from vi_dist.evaluation.verdict import Verdict
+from vi_dist.redaction import redacted
 from vi_dist.report.leaderboard import best, unranked
 from vi_dist.report.sweep_directory import (
     PLAN,
@@ -31,7 +33,9 @@ from vi_dist.report.sweep_directory import (
     read_rungs,
     read_summary,
 )
+from vi_dist.sweep.secret_addresses import read_secrets
 from vi_dist.sweep.spec import SweepSpec, load_spec
+from vi_dist.sweep.values import show
 from vi_dist.tracking.state import State
 from vi_dist.tracking.sync import stored_uri
 
@@ -66,10 +70,11 @@ class SweepResult:
         A sweep of a spec finds its model and data by itself; `build` and `data` replace them. Where they are gone,
         tables, figures and the verdict are there all the same.
         """
-        found = find_sweep(Path(directory))
+        found = find_sweep(arguments.folder(directory, "directory"))
+        check_build(build)
         source = BuildSource(path=build) if isinstance(build, str) else build and BuildSource(function=build)
         try:
-            spec = load_spec(found / SPEC, needs_model=False)
+            spec = load_spec(found / SPEC, read_secrets(found), needs_model=False)
         except SpecError:
             return cls(found, source, data)
         if source is None and spec.model:
@@ -102,10 +107,10 @@ class SweepResult:
     def get(self, key: str) -> Fit:
         """The fit of a configuration. Raises `KeyError` for a key that the sweep has not."""
         frame = self.dataframe()
-        rows = frame[frame["key"] == key]
+        rows = frame[frame["key"] == key] if isinstance(key, str) else frame[:0]
         if rows.empty:
             raise KeyError(
-                f"{key!r} is not a configuration of this sweep; the column key of dataframe() lists them"
+                f"{show(key)} is not a configuration of this sweep; the column key of dataframe() lists them"
             )
         dtype = DTYPES[self._configurations[key]["dtype"]]
         losses = read_curve(self.directory, key, "train/loss").to(dtype)
@@ -154,7 +159,7 @@ class SweepResult:
     @cached_property
     def spec(self) -> SweepSpec:
         """The sweep's spec with every default."""
-        return load_spec(self.directory / SPEC, needs_model=False)
+        return load_spec(self.directory / SPEC, read_secrets(self.directory), needs_model=False)
 
     @property
     def timings(self) -> dict[str, float]:
@@ -181,8 +186,8 @@ class SweepResult:
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's."""
-        return stored_uri(self.directory / SPOOL)
+        """MLflow's, without its password."""
+        return redacted(stored_uri(self.directory / SPOOL))
 
     @property
     def experiment_id(self) -> str | None:
@@ -198,7 +203,7 @@ class SweepResult:
         """What the figures are drawn from."""
         from vi_dist.report.findings import Findings
 
-        return Findings.read(self.directory, keys, self.drawer)
+        return Findings.read(self.directory, arguments.names(keys), self.drawer)
 
     @cached_property
     def drawer(self) -> Drawer:

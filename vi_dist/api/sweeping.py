@@ -11,6 +11,7 @@ from typing import Any
 
 from vi_dist.api.checks import check_other_shards
 from vi_dist.api.course import open_course
+from vi_dist.api.destinations import check_destinations
 from vi_dist.api.finishing import Origin, finish
 from vi_dist.api.objective import Objective, scoring
 from vi_dist.api.planning import PlannedSweep, plan_sweep
@@ -33,12 +34,13 @@ from vi_dist.cluster.time_limits import TimeLimits
 from vi_dist.cluster.timings import Timings
 from vi_dist.errors import SpecError
 from vi_dist.model.storage import is_address
+from vi_dist.sweep.secret_addresses import redacted_values, write_secrets
 from vi_dist.sweep.spec import SweepSpec
-from vi_dist.tracking.environment import default_tracking_uri, without_credentials
+from vi_dist.tracking.environment import default_tracking_uri
 from vi_dist.tracking.provenance import source_tags
 from vi_dist.tracking.records import SweepEnded, SweepStarted
 from vi_dist.tracking.state import State
-from vi_dist.tracking.sync import stored_uri
+from vi_dist.tracking.sync import named_uri
 from vi_dist.tracking.tracker import Tracker
 
 _PATIENCE = 30.0
@@ -69,6 +71,8 @@ def run_sweep(
         champion: make the winner the registered model's champion in any case (`champion.why_it_stays`).
     """
     timings = timings or Timings()
+    if resumed is None:
+        check_destinations(spec)
     if executor is None:
         executor = make_executor(spec)
         executor.prepare()
@@ -86,10 +90,12 @@ def run_sweep(
         else:
             check_same(planned, resumed)
             files = SweepFiles(resumed, planned.keys, planned.objective)
-            tracker = Tracker(files.spool, stored_uri(files.spool))
+            changed = spec.tracking_uri if "tracking_uri" in spec.source.overridden else None
+            tracker = Tracker(files.spool, changed or named_uri(files.spool))
         journal = Journal(executor, files.journal)
         # MLflow takes a parameter's value once: of a sweep that goes on elsewhere it keeps where it began.
-        began = spec if resumed is None else first_spec(resumed)
+        began = spec if resumed is None else first_spec(resumed, spec)
+        write_secrets(files.directory, began.to_dict())
         files.write_plan(planned.configurations, planned.packs, began.to_yaml())
         recorder = Recorder(tracker, planned.keys, timings, spec.configurations or 0, planned.objective)
         with timings.tracked():
@@ -187,9 +193,8 @@ def origin(planned: PlannedSweep, champion: bool) -> Origin:
 def started(planned: PlannedSweep, began: SweepSpec, name: str, sweep: str = "") -> SweepStarted:
     """The sweep's first record; `began` is the spec with which it began, `sweep` its id if it has one already."""
     spec = planned.spec
-    params = flattened({key: value for key, value in began.to_dict().items() if key != "name"})
-    if "tracking_uri" in params:
-        params["tracking_uri"] = without_credentials(params["tracking_uri"])
+    shown = redacted_values(began.to_dict())
+    params = flattened({key: value for key, value in shown.items() if key != "name"})
     source = spec.source.path or planned.setup.build.file
     tags = {**source_tags(source), "vi.configurations": len(planned.keys), "vi.packs": len(planned.packs)}
     return SweepStarted(

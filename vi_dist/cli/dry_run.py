@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from vi_dist.api.destinations import check_destinations
 from vi_dist.api.planning import PlannedSweep, plan_sweep
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.rungs import pack_runs
@@ -21,6 +22,7 @@ _MIB = 2.0**20
 
 def show_plan(spec: SweepSpec, as_json: bool) -> None:
     """Check everything and print configurations, packs and memory; start nothing, write nothing."""
+    check_destinations(spec)
     planned = plan_sweep(BuildSource(path=spec.model or ""), spec.data, spec)
     setup = planned.setup
     worker = PackWorker(setup) if setup.shards is None else ShardWorker(setup, [0])

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from vi_dist.redaction import redacted
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 STARTED = time.perf_counter()
 """When the command began, near enough."""
@@ -34,7 +36,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(0) from None
         except Exception as error:
             if kwargs.get("debug"):
-                traceback.print_exc()
+                say(traceback.format_exc())
             say(f"error: {_message(error)}")
             raise typer.Exit(BAD_INPUT if _is_bad_input(error) else FAILED) from error
 
@@ -42,8 +44,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def say(message: str) -> None:
-    """A message on stderr."""
-    typer.echo(message, err=True)
+    """A message on stderr, without passwords and tokens of addresses."""
+    typer.echo(redacted(message), err=True)
 
 
 def _is_bad_input(error: Exception) -> bool:

@@ -19,7 +19,9 @@ from vi_dist.cli.guard import FAILED, INTERRUPTED, say
 from vi_dist.cli.job import STOPPING
 from vi_dist.cli.progress import clock
 from vi_dist.errors import SpecError
+from vi_dist.redaction import redacted
 from vi_dist.sweep.overrides import parse_overrides
+from vi_dist.sweep.secret_addresses import secret_values
 from vi_dist.sweep.spec import SweepSpec, load_spec
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def submit(
     }
     spec = load_spec(path, changes)
     check_results_outlive(spec)
+    check_no_secrets(spec)
     folder = chosen.get("output_dir")
     if folder is not None and "://" not in folder:
         raise SpecError(
@@ -57,7 +60,7 @@ def submit(
     jobs = RayJobs(address)
     _check(spec)
     job_id = _send(jobs, spec)
-    typer.echo(json.dumps({"id": job_id, "address": jobs.address}) if as_json else job_id)
+    typer.echo(json.dumps({"id": job_id, "address": redacted(jobs.address)}) if as_json else job_id)
     there = f"{job_id} --address {jobs.address}"
     say(f"vi-dist status {there}  shows it; vi-dist stop {there}  ends it")
     if follow:
@@ -77,6 +80,22 @@ def check_results_outlive(spec: SweepSpec) -> None:
         path=spec.source.path,
         key="tracking_uri",
     )
+
+
+def check_no_secrets(spec: SweepSpec) -> None:
+    """Raise `SpecError` for a password or a token in an address: the job's files are for everybody on the cluster."""
+    for key in secret_values(spec.to_dict()):
+        cure = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where ray start runs"
+            if (key == "tracking_uri")
+            else "give the nodes of the cluster access by their environment"
+        )
+        raise SpecError(
+            f"the job would carry a password or a token to where everybody on the cluster can read it; {cure}, and "
+            "write the address without it",
+            path=spec.source.path,
+            key=key,
+        )
 
 
 def _check(spec: SweepSpec) -> None:

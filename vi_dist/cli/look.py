@@ -108,12 +108,12 @@ def _run_url(directory: Path, key: str, base: str) -> str:
     return urls[key]
 
 
-def sync(directory: Path) -> None:
+def sync(directory: Path, tracking_uri: str | None = None) -> None:
     """Send what is left in a spool; exits with 1 while something stays there."""
     from vi_dist.tracking.sync import sync as send
 
     try:
-        summary = send(directory)
+        summary = send(directory, tracking_uri=tracking_uri)
     except FileNotFoundError as error:
         raise SpecError(str(error), path=directory) from error
     if summary.pending:

@@ -46,6 +46,10 @@ Overrides = Annotated[
 Executor = Annotated[ExecutorName | None, typer.Option(help="Where packs run.")]
 Address = Annotated[str | None, typer.Option(help="Of a running Ray cluster; without it a local one starts.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; default: a database in the output folder.")]
+StoredUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow's; default: the one that the sweep began with."),
+]
 OutputDir = Annotated[
     str | None,
     typer.Option(help="Where results go: a folder, or s3://bucket/folder; default: ./vi-dist-out."),
@@ -108,13 +112,18 @@ def resume(
     executor: Executor = None,
     address: Address = None,
     champion: Champion = False,
+    tracking_uri: StoredUri = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Go on with a sweep that died or was interrupted; the result is that of the undisturbed one."""
     from vi_dist.cli.sweep import resume as go_on
 
-    chosen = {"executor": None if executor is None else executor.value, "address": address}
+    chosen = {
+        "executor": None if executor is None else executor.value,
+        "address": address,
+        "tracking_uri": tracking_uri,
+    }
     go_on(directory, chosen, champion=champion, as_json=as_json, debug=debug)
 
 
@@ -234,11 +243,11 @@ def stop(
 
 @app.command()
 @guarded
-def sync(directory: Directory, debug: Debug = False) -> None:
+def sync(directory: Directory, tracking_uri: StoredUri = None, debug: Debug = False) -> None:
     """Send to MLflow what a sweep left behind, and close its runs."""
     from vi_dist.cli.look import sync as send
 
-    send(directory)
+    send(directory, tracking_uri)
 
 
 def _absolute(folder: str | None) -> str | None:

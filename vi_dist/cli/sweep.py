@@ -17,6 +17,7 @@ import typer
 
 from vi_dist.cli.guard import FAILED, INTERRUPTED, STARTED, say
 from vi_dist.cli.job import RESUME
+from vi_dist.redaction import RedactingFormatter
 from vi_dist.sweep.overrides import parse_overrides
 from vi_dist.sweep.spec import SweepSpec, load_spec
 from vi_dist.uncollected import uncollected
@@ -176,7 +177,9 @@ def _as_data(result: Any, frame: Any, look: str) -> dict[str, Any]:
 
 def _log_to_stderr(debug: bool) -> None:
     """Our own log at warnings, or all of it; other packages' at errors."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.ERROR)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.ERROR)
     logging.getLogger("vi_dist").setLevel(logging.DEBUG if debug else logging.WARNING)
     # The driver says once why a model runs as a loop; every trace of it would say so again.
     logging.getLogger("vi_dist.vi.trace").setLevel(logging.ERROR)

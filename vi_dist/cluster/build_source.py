@@ -18,7 +18,8 @@ from typing import Any
 import cloudpickle
 
 from vi_dist.cluster.fault import place_of_fault
-from vi_dist.errors import ModelError
+from vi_dist.errors import ModelError, SpecError
+from vi_dist.sweep.values import show
 
 Build = Callable[..., Any]
 
@@ -91,6 +92,16 @@ class BuildSource:
         return _unpickle, (_by_value(self.function),)
 
 
+def check_build(build: object) -> None:
+    """Raise `SpecError` for what is neither a function nor ``FILE.py:FUNCTION``; None is no build at all."""
+    if build is None or callable(build):
+        return
+    file, colon, function = build.rpartition(":") if isinstance(build, str) else ("", "", "")
+    if not (colon and file and function.isidentifier()):
+        reason = f"{show(build)} is not a function that builds a Model"
+        raise SpecError(reason, key="build", allowed=("a function", "FILE.py:FUNCTION"))
+
+
 def _unwrapped(function: Build) -> Build:
     """The function behind any number of partials."""
     while isinstance(function, functools.partial):
@@ -135,8 +146,9 @@ def _load_module(file: Path) -> ModuleType:
     """The file as a module, its folder importable, run once per process and content."""
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"the model cannot be read: {error.strerror}", path=file, key="model") from None
+    except (OSError, ValueError) as error:  # a ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError(f"the model cannot be read: {reason}", path=file, key="model") from None
     digest = hashlib.sha256(bytes(file) + b"\0" + content).hexdigest()[:12]
     name = f"{file.stem}_{digest}"
     if name in _modules:

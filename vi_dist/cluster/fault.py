@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from vi_dist.redaction import redacted
+
 
 def place_of_fault(error: BaseException, file: str | None) -> str:
     """`` (line 12, in build)`` for the innermost frame in `file`; empty where there is none.
@@ -17,6 +19,6 @@ def place_of_fault(error: BaseException, file: str | None) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's type and message in one line."""
-    text = " ".join(str(error).split())
+    """An exception's type and message in one line, without passwords of addresses."""
+    text = redacted(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -87,6 +87,8 @@ class RayExecutor(Executor):
         self._connect()
         if self.gpus is None:
             self.gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+        if self._session is not None:
+            self._check_fits()
         self._setup = ray.put(setup)
         count = min(packs, self._capacity() if self.max_actors is None else self.max_actors)
         self._actors = [self._spawn() for _ in range(max(1, count))]
@@ -139,6 +141,20 @@ class RayExecutor(Executor):
         """Raise `RuntimeError` if our own Ray has died."""
         if self._session is not None:
             self._session.check()
+
+    def _check_fits(self) -> None:
+        """Raise `SpecError` for a worker that needs more than this machine has: no other node will ever join it."""
+        there = ray.cluster_resources()
+        if not there.get("CPU"):  # Ray has started, and has not counted yet
+            return
+        wanted = {"cpus_per_actor": ("CPU", self.cpus), "gpus_per_actor": ("GPU", self.gpus or 0.0)}
+        for key, (kind, amount) in wanted.items():
+            if amount > (has := there.get(kind, 0.0)):
+                raise SpecError(
+                    f"a worker needs {amount:g} {kind} and this machine has {has:g}",
+                    key=key,
+                    allowed=(f"a number, at most {has:g}",),
+                )
 
     def _existing(self) -> str | None:
         """The address of a cluster that is there: the one given, or a job's own."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 _LONGEST_NAME, _LONGEST_TEXT = 200, 4096
 """A folder of the name with a time behind it has at most 255 letters; a path has at most 4,096 bytes."""
 _MOST_NAMED = 20
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
+"""Between the parts of an emoji and of some scripts' letters; every other letter that cannot be printed is refused."""
 _TEXT = Argument(str)
 _FLAG = Argument(bool)
 
@@ -35,7 +35,7 @@ def text(value: object) -> str:
     if len(found) > _LONGEST_TEXT:
         reason = f"{show(found)} has {len(found):,} letters"
         raise SpecError(reason, allowed=(f"text of at most {_LONGEST_TEXT:,} letters",))
-    if odd := [letter for letter in found if unicodedata.category(letter) in _UNPRINTABLE]:
+    if odd := [letter for letter in found if not letter.isprintable() and letter not in _JOINERS]:
         reason = f"{show(found)} holds the control character U+{ord(odd[0]):04X}"
         raise SpecError(reason, allowed=("text of one line, without control characters",))
     return found

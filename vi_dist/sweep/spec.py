@@ -37,6 +37,7 @@ from vi_dist.sweep.dimension import (
 from vi_dist.sweep.faults import first_fault
 from vi_dist.sweep.overrides import apply_overrides
 from vi_dist.sweep.parsing import parse_space
+from vi_dist.sweep.secret_addresses import check_complete, redacted_values
 from vi_dist.sweep.source import Source
 from vi_dist.sweep.values import POSITIVE, expected, plain, show
 from vi_dist.sweep.yaml_file import read_yaml
@@ -46,7 +47,7 @@ MOST_CONFIGURATIONS = 100_000
 """Configurations of a sweep at most; `vi_dist.sweep.space` holds grids to it too."""
 _COUNT = Argument(int, low=1, high=MOST_CONFIGURATIONS)
 _BATCH = Argument(int, low=1)
-_DRAWS = Argument(int, low=2, high=10_000_000)
+_DRAWS = Argument(int, low=2, high=1_000_000)
 _CPUS = Argument(float, low=POSITIVE, high=1024.0)
 _GPUS = Argument(float, low=0.0, high=1024.0)
 _ETA = Argument(int, low=2, high=MOST_CONFIGURATIONS)
@@ -228,8 +229,13 @@ class SweepSpec(BaseModel):
         return self.model_dump(exclude_none=True)
 
     def to_yaml(self) -> str:
-        """The text of ``spec.resolved.yaml``, which `load_spec` reads back as an equal spec."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+        """The text of ``spec.resolved.yaml``, which `load_spec` reads back as an equal spec.
+
+        Passwords and tokens in addresses are not in it; see `vi_dist.sweep.secret_addresses`.
+        """
+        return yaml.safe_dump(
+            redacted_values(self.to_dict()), sort_keys=False, allow_unicode=True, default_flow_style=None
+        )
 
 
 def load_spec(
@@ -271,6 +277,7 @@ def make_spec(
             spec = SweepSpec.model_validate(changed, context={"base": source.base})
         except ValidationError as error:
             raise first_fault(error, SweepSpec) from None
+        check_complete(spec.to_dict())
         _check_search(spec)
         _check_objective(spec)
     spec._source = source

@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from typing import Any, cast
 
 from vi_dist.errors import SpecError
+from vi_dist.redaction import redacted
 from vi_dist.vi.table import Argument
 
 Scalar = bool | int | float | str
@@ -119,10 +120,12 @@ def show(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str):
+        value = redacted(value)  # before it is cut, after which a password may look like a port
     if isinstance(value, str | bytes):
         value = value[:_SHOWN]
     try:
-        text = repr(value)
+        text = redacted(repr(value))
     except Exception:  # too many digits, too many levels, or a class's own fault
         return f"a value of type {type(value).__name__} that is too large to show"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -11,6 +11,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vi_dist.redaction import redacted
+
 STATE = "state.json"
 KEPT_FAULTS = 10
 
@@ -53,7 +55,7 @@ class State:
         """Count something MLflow would not take; the first few messages are kept."""
         self.refused += 1
         if len(self.faults) < KEPT_FAULTS:
-            self.faults.append(message[:1000])
+            self.faults.append(redacted(message)[:1000])
 
     def save(self, directory: Path) -> None:
         """Replace the file at once, so that no reader sees half of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from vi_dist.tracking.environment import check_server_named
 from vi_dist.tracking.records import SweepEnded, decode
 from vi_dist.tracking.spool import RECORDS
 from vi_dist.tracking.state import State
@@ -30,21 +31,30 @@ def stored_uri(spool: Path) -> str:
     return str(json.loads((spool / TRACKER).read_text())["tracking_uri"])
 
 
-def sync(directory: Path | str, timeout: float = 60.0) -> TrackingSummary:
+def named_uri(spool: Path) -> str:
+    """The tracking URI that a sweep went to, to send more there; raises `SpecError` as `check_server_named`."""
+    uri = stored_uri(spool)
+    check_server_named(uri, spool)
+    return uri
+
+
+def sync(directory: Path | str, timeout: float = 60.0, tracking_uri: str | None = None) -> TrackingSummary:
     """Send the rest of a sweep's spool to MLflow and close its runs, as interrupted if they were left open.
 
     Args:
         directory: the sweep's directory, its spool, or an output directory (its newest sweep).
         timeout: seconds without progress after which waiting ends.
+        tracking_uri: MLflow's; by default the one that the sweep began with.
 
     Returns:
         the summary; ``pending`` is 0 when everything is stored, ``error`` says what is in the way.
 
     Raises:
         FileNotFoundError: no sweep was tracked there.
+        SpecError: credentials would be shown to a server that only the directory names.
     """
     spool = find_spool(directory)
-    tracker = Tracker(spool, stored_uri(spool))
+    tracker = Tracker(spool, tracking_uri or named_uri(spool))
     state, records = State.load(spool), spool / RECORDS
     size = records.stat().st_size if records.exists() else 0
     if state.offset >= size and (state.ended or not size):

@@ -11,9 +11,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vi_dist.redaction import redacted
 from vi_dist.tracking.environment import (
     absolute_uri,
     child_environment,
+    open_private,
     python_module,
     without_credentials,
 )
@@ -33,7 +35,7 @@ class TrackingSummary:
     """What has reached MLflow.
 
     Args:
-        tracking_uri: where it went.
+        tracking_uri: where it went, without passwords.
         experiment_id: the sweep's experiment; None when nothing reached MLflow.
         parent_run_id: the sweep's run.
         run_ids: configuration key to child run.
@@ -127,7 +129,7 @@ class Tracker:
         state = State.load(self.directory)
         left = pending(self.directory / RECORDS, state.offset) + len(self._unsaved)
         return TrackingSummary(
-            tracking_uri=self.tracking_uri,
+            tracking_uri=redacted(self.tracking_uri),
             experiment_id=state.experiment_id or None,
             parent_run_id=state.parent_run_id or None,
             run_ids=state.run_ids,
@@ -154,11 +156,11 @@ class Tracker:
 
     def _start_writer(self) -> None:
         command = python_module("vi_dist.tracking.writer", str(self.directory), str(os.getpid()))
-        with (self.directory / LOG).open("ab") as log:
+        with open_private(self.directory / LOG) as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env=child_environment(),
+                env=child_environment(self.tracking_uri),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

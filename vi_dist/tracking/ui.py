@@ -16,6 +16,7 @@ from vi_dist.tracking.environment import (
     child_environment,
     database,
     is_served,
+    open_private,
     python_module,
     schema_lock,
     without_credentials,
@@ -123,11 +124,16 @@ def _start(uri: str, port: int, log: Path) -> subprocess.Popen[bytes]:
         lock = schema_lock(file)
         lock.wait()
         lock.release()
-    options = {"--host": HOST, "--port": str(port), "--workers": "1", "--backend-store-uri": uri}
+    options = {"--host": HOST, "--port": str(port), "--workers": "1"}
     options["--artifacts-destination"] = str(store / "mlartifacts")
-    environment = {**child_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {
+        **child_environment(uri),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Not on the command line, which everybody on this machine can read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
+    }
     command = python_module("mlflow", "server", *(word for pair in options.items() for word in pair))
-    with log.open("wb") as output:
+    with open_private(log, "wb") as output:
         return subprocess.Popen(
             command,
             cwd=log.parent,

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vi_dist.tracking.environment import child_environment
+from vi_dist.redaction import RedactingFormatter, redacted
+from vi_dist.tracking.environment import child_environment, credentials_to_environment
 from vi_dist.tracking.lock import FileLock
 from vi_dist.tracking.records import Record, SweepEnded, decode, encode
 from vi_dist.tracking.spool import RECORDS, Spool, SpoolReader
@@ -68,6 +69,7 @@ class Writer:
             from vi_dist.tracking.quick_commits import quick_commits
 
         uri = json.loads((self.directory / TRACKER).read_text())["tracking_uri"]
+        uri = credentials_to_environment(uri)
         store = open_store(uri, self.alone, self._trouble, self._beat)
         with quick_commits(uri) as durable:
             self._carry(store, durable)
@@ -111,7 +113,7 @@ class Writer:
 
     def _trouble(self, message: str) -> None:
         """Let the driver see why nothing moves, without acknowledging what is only half done."""
-        self.acked = replace(self.acked, trouble=message)
+        self.acked = replace(self.acked, trouble=redacted(message))
         self.acked.save(self.directory)
 
     def _end_for_driver(self, state: State) -> bool:
@@ -140,7 +142,9 @@ def _decoded(lines: list[bytes], state: State) -> Iterator[Record]:
 def main() -> int:
     """Run the writer of the directory named on the command line; returns the exit status."""
     directory, driver = Path(sys.argv[1]).absolute(), int(sys.argv[2])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(process)d %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # A Ctrl-C is the driver's to answer. Science goes first where cores are few.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
