@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.distributions import Normal
 
 from vi_dist import Experiment, Fit, Model, random_variable
+from vi_dist.api.arguments import names
 from vi_dist.api.sweep_result import SweepResult
 from vi_dist.errors import SpecError
 
@@ -94,3 +96,13 @@ def test_a_build_of_a_saved_fit(fit: Fit, tmp_path: Path) -> None:
     for wrong in (None, 5, "build", "model.py:", "/nowhere/model.py:build", "a\0b.py:build"):
         with pytest.raises(SpecError):
             Fit.load(tmp_path, wrong)
+
+
+def test_keys_in_the_forms_that_tables_give_them() -> None:
+    for keys in (["a", "1"], ("a", 1), np.array(["a", "1"]), pd.Series(["a", "1"])):
+        assert names(keys) == ["a", "1"]
+    assert names(None) is None
+    for wrong in ("a", 1, [], [None], [True], [["a"]], {"a": 1}, iter(["a"]), 1.5):
+        with pytest.raises(SpecError) as caught:
+            names(wrong)
+        assert caught.value.key == "keys"

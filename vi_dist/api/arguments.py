@@ -55,7 +55,8 @@ def names(keys: object) -> Sequence[str] | None:
         return None
     if isinstance(keys, str | int) and not isinstance(keys, bool):
         raise SpecError(f"{show(keys)} is one; give a list: [{show(keys)}]", key="keys", allowed=("a list",))
-    if not isinstance(keys, Sequence) or not keys:
+    keys = plain(keys)
+    if not isinstance(keys, list) or not keys:
         raise SpecError(f"{show(keys)} is no list of keys, names or ranks", key="keys", allowed=("a list",))
     if odd := [key for key in keys if not isinstance(key, str | int) or isinstance(key, bool)]:
         raise SpecError(
