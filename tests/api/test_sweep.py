@@ -229,5 +229,5 @@ def test_a_sweep_that_goes_on_elsewhere_is_recorded_where_it_began(
     (tmp_path / "spec.resolved.yaml").write_text(began.to_yaml())
     elsewhere = began.model_copy(update={"executor": "inline"})
     planned = plan_sweep(BuildSource(function=toy_build), {"y": [1.0, 2.0]}, elsewhere)
-    again = started(planned, first_spec(tmp_path), "toy 1").params
+    again = started(planned, first_spec(tmp_path, planned.spec), "toy 1").params
     assert again == started(planned, began, "toy 1").params and again["executor"] == "ray"
