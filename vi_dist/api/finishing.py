@@ -68,7 +68,7 @@ def finish(
 ) -> None:
     """Write the sweep's tables, tell MLflow, and wait until it knows."""
     recorder.write(PacksEnded())
-    table, curves = files.write_leaderboard(), files.write_curves()
+    table, curves = files.write_tables(), files.write_curves()
     frame = result.dataframe()
     with recorder.timings.tracked():
         guides = _saved_guides(result, frame, files)

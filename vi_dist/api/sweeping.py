@@ -26,8 +26,9 @@ from vi_dist.cluster.fault import one_line
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.journal import Journal
 from vi_dist.cluster.progress import ProgressCallback
-from vi_dist.cluster.recorder import Recorder, flattened
+from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.remote_output import local_output, publish
+from vi_dist.cluster.run_params import flattened
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import SweepFiles
 from vi_dist.cluster.time_limits import TimeLimits
@@ -97,7 +98,15 @@ def run_sweep(
         began = spec if resumed is None else first_spec(resumed, spec)
         write_secrets(files.directory, began.to_dict())
         files.write_plan(planned.configurations, planned.packs, began.to_yaml())
-        recorder = Recorder(tracker, planned.keys, timings, spec.configurations or 0, planned.objective)
+        recorder = Recorder(
+            tracker,
+            planned.configurations,
+            planned.keys,
+            timings,
+            total=spec.configurations or 0,
+            objective=planned.objective,
+            kinds=() if planned.search is None else planned.search.kinds,
+        )
         with timings.tracked():
             tracker.start()
         recorder.write(started(planned, began, files.directory.name, State.load(files.spool).sweep))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
 from vi_dist.cluster.fault import one_line
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.meter import Meter
 from vi_dist.cluster.observer import Observer
+from vi_dist.cluster.pack_queue import PackQueue
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.progress import ProgressCallback
 from vi_dist.cluster.setup import Setup
@@ -82,9 +82,9 @@ class Driver:
         self._meter = Meter(self.runs, callback, expected, objective)
         self._phase: list[PackRun] = list(self.runs)
         self._paused: list[PackRun] = []
-        self._queue: deque[PackRun] = deque(self.runs)
+        self._queue = PackQueue(self.runs)
+        self._unfinished = len(self.runs)
         self._idle: list[int] = []
-        self._made: dict[int, set[Hashable]] = {}
         self._calls: dict[Handle, tuple[int, PackRun | None]] = {}
         self._places: dict[int, Place] = {}
         self._losses = self._workers = 0
@@ -108,6 +108,7 @@ class Driver:
                     self._step()
                 if interrupts.requested:
                     self._interrupt()
+                self._meter.tell("", at_once=True, interrupted=self.interrupted)
             finally:
                 self.executor.close()
 
@@ -118,11 +119,11 @@ class Driver:
             self._end_paused("stopped", self.limits.sweep_reason)
         elif self.follow is not None:
             more = self.follow(self._phase)
-        for run in self._paused:
-            self._tell_end(run)
-        self._paused, self._phase = [], list(more)
+        self._tell_paused()
+        self._phase = list(more)
         self.runs += more
-        self._queue += more
+        self._queue.add(more)
+        self._unfinished += len(more)
         idle, self._idle = self._idle, []
         for worker in idle:
             self._feed(worker, None)
@@ -135,7 +136,7 @@ class Driver:
                 run.end(row, status, reason)
 
     def _open(self) -> bool:
-        return any(run.outcomes is None for run in self.runs)
+        return self._unfinished > 0
 
     def _step(self) -> None:
         """Wait a moment for results and hand out what comes next."""
@@ -155,8 +156,7 @@ class Driver:
 
     def _drop_queue(self) -> None:
         """The sweep's time is over: what has not begun never will, even if no worker is there to be told."""
-        for run in [run for run in self._queue if run.last is None]:
-            self._queue.remove(run)
+        for run in self._queue.take_unbegun():
             run.close(self.limits.sweep_reason)
             self._ended(run)
 
@@ -191,6 +191,7 @@ class Driver:
             if fresh:
                 self.timings.stepped(worker, result.seconds, result.preparing)
             run.add(result, self.chunk_seconds)
+            self._meter.stepped(result)
             for observer in self.observers:
                 observer.chunk_done(run, result)
         else:
@@ -215,7 +216,7 @@ class Driver:
     def _next(self, worker: int) -> PackRun | None:
         """The next pack in the queue, on this worker; None if there is none."""
         while self._queue:
-            run = self._picked(worker)
+            run = self._queue.take(worker)
             if reason := self.limits.reason(run):
                 run.close(reason)
             if run.outcomes is None:
@@ -226,26 +227,10 @@ class Driver:
             self._ended(run)
         return None
 
-    def _picked(self, worker: int) -> PackRun:
-        """The first pack in the queue whose program this worker has made; or else, that nobody has; or else the first.
-
-        Workers that begin with different programs make them at the same time, and each makes fewer.
-        """
-        own = self._made.setdefault(worker, set())
-        anyone = set().union(*self._made.values())
-        programs = [run.task.program for run in self._queue]
-        place = next((k for k, program in enumerate(programs) if program in own), None)
-        if place is None:
-            place = next((k for k, program in enumerate(programs) if program not in anyone), 0)
-        run = self._queue[place]
-        del self._queue[place]
-        own.add(run.task.program)
-        return run
-
     def _lose(self, worker: int, run: PackRun | None, reason: str, more: bool) -> None:
         """A worker died: its pack goes to the front of the queue with its last state, unless that happens too often."""
         self._places.pop(worker, None)
-        self._made.pop(worker, None)
+        self._queue.forget(worker)
         self._losses += run is None
         log.warning("a worker died (%s)", reason)
         if run is not None and run.attempt >= ATTEMPTS:
@@ -255,7 +240,7 @@ class Driver:
             self._ended(run)
         elif run is not None:
             run.attempt += 1
-            self._queue.appendleft(run)
+            self._queue.put_back(run)
             if more and self._idle:
                 # A replacement may never find room: the dead worker's node may be gone, and the idle one holds its own.
                 self._feed(self._idle.pop(), None)
@@ -285,10 +270,19 @@ class Driver:
 
     def _ended(self, run: PackRun) -> None:
         """A pack is done; if some of its configurations have only paused, nobody hears before it is known which."""
+        self._unfinished -= 1
+        self._meter.pack_ended(run)
         if all(outcome.over for outcome in run.outcomes or ()):
             self._tell_end(run)
         else:
             self._paused.append(run)
+
+    def _tell_paused(self) -> None:
+        """It is known of all that have paused whether they go on."""
+        for run in self._paused:
+            self._meter.pack_ended(run)
+            self._tell_end(run)
+        self._paused = []
 
     def _tell_end(self, run: PackRun) -> None:
         for observer in self.observers:
@@ -314,6 +308,4 @@ class Driver:
                 run.give_up("interrupted", started)
                 self._ended(run)
         self._end_paused("interrupted", "Interrupted after {steps} of {of} steps.")
-        for run in self._paused:
-            self._tell_end(run)
-        self._meter.tell("", interrupted=True)
+        self._tell_paused()

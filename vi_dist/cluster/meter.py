@@ -1,4 +1,4 @@
-"""Reckoning a sweep's progress from its packs."""
+"""A sweep's progress, counted as chunks and outcomes come in: a report costs the same however many packs there are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from collections.abc import Sequence
 
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.progress import Progress, ProgressCallback
+from vi_dist.cluster.task import Chunk
 
 _WINDOW_SECONDS = 10.0
 _PATIENCE_SECONDS = 10.0
+_TELL_SECONDS = 0.1
+"""Least time between two reports, however quickly workers answer."""
 
 
 class Meter:
@@ -20,7 +23,7 @@ class Meter:
     The rate is that of the last ten seconds, so that the time left follows what the workers do now.
 
     Args:
-        runs: the packs, to which more may be added.
+        runs: the packs to begin with.
         callback: told; None tells nobody.
         expected: configurations and steps in all; default: those of `runs` now.
         objective: what the best is best by, an attribute of `Outcome`.
@@ -34,36 +37,52 @@ class Meter:
         objective: str = "elbo",
     ) -> None:
         self._objective = objective
-        self._runs, self._callback = runs, callback
+        self._callback = callback
         self._began = time.monotonic()
+        self._told = -math.inf
         self._seen: deque[tuple[float, int]] = deque([(self._began, 0)])
         here = (sum(len(run.members) for run in runs), sum(run.steps_wanted() for run in runs))
         self._total, self._steps_total = expected or here
+        self._steps = self._done = self._given_up = 0
+        self._over: dict[int, int] = {}
+        self._best: tuple[str, float] | None = None
 
-    def tell(self, waiting: str, interrupted: bool = False) -> None:
-        """Report the moment; `waiting` says what is missing while no worker is there, told after a while."""
-        if self._callback is None:
-            return
+    def stepped(self, chunk: Chunk) -> None:
+        """Count a chunk's steps."""
+        self._steps += int((chunk.after - chunk.before).sum())
+
+    def pack_ended(self, run: PackRun) -> None:
+        """Count a pack's outcomes; once more after a rung has decided on those that paused."""
+        assert run.outcomes is not None
+        index = run.task.index
+        over = sum(outcome.over and outcome.status != "interrupted" for outcome in run.outcomes)
+        if index not in self._over:
+            self._given_up += run.steps_wanted() - run.steps_taken()
+            self._take_best(run)
+        self._done += over - self._over.get(index, 0)
+        self._over[index] = over
+
+    def tell(self, waiting: str, *, at_once: bool = False, interrupted: bool = False) -> None:
+        """Report the moment, unless the last report was just now; `at_once` reports in any case.
+
+        `waiting` says what is missing while no worker is there; it is reported after a while.
+        """
         now = time.monotonic()
-        steps = sum(run.steps_taken() for run in self._runs)
-        rate = self._rate(now, steps)
-        ended = [run for run in self._runs if run.outcomes is not None]
-        given_up = sum(run.steps_wanted() - run.steps_taken() for run in ended)
-        left = max(0, self._steps_total - steps - given_up)
+        if self._callback is None or (now - self._told < _TELL_SECONDS and not at_once):
+            return
+        self._told = now
+        rate = self._rate(now, self._steps)
+        left = max(0, self._steps_total - self._steps - self._given_up)
         self._callback(
             Progress(
-                done=sum(
-                    outcome.over and outcome.status != "interrupted"
-                    for run in ended
-                    for outcome in run.outcomes or ()
-                ),
+                done=self._done,
                 total=self._total,
-                steps_done=steps,
+                steps_done=self._steps,
                 steps_total=self._steps_total,
                 steps_per_second=rate,
                 seconds=now - self._began,
                 seconds_left=left / rate if rate > 0 else None,
-                best=self._best(ended),
+                best=self._best,
                 objective=self._objective,
                 note=waiting if now - self._began > _PATIENCE_SECONDS else "",
                 interrupted=interrupted,
@@ -77,11 +96,10 @@ class Meter:
         first = self._seen[0]
         return (steps - first[1]) / max(now - first[0], 1e-9)
 
-    def _best(self, ended: Sequence[PackRun]) -> tuple[str, float] | None:
-        found = [
-            (configuration.name, outcome.value(self._objective))
-            for run in ended
-            for configuration, outcome in zip(run.task.configurations, run.outcomes or (), strict=True)
-            if outcome.status == "finished" and math.isfinite(outcome.value(self._objective))
-        ]
-        return max(found, key=lambda pair: pair[1], default=None)
+    def _take_best(self, run: PackRun) -> None:
+        """Keep the best of what has finished so far."""
+        for configuration, outcome in zip(run.task.configurations, run.outcomes or (), strict=True):
+            value = outcome.value(self._objective)
+            better = self._best is None or value > self._best[1]
+            if outcome.status == "finished" and math.isfinite(value) and better:
+                self._best = (configuration.name, value)

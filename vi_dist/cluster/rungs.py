@@ -150,14 +150,15 @@ def pack_runs(
     for index, pack in enumerate(packs):
         sharing.setdefault((program(chosen[index][0]), pack.width), []).append(index)
     runs: list[PackRun] = []
+    known: dict[tuple[Program, int], tuple[tuple[Configuration, ...], int]] = {}
+    for shared, others in sharing.items():
+        later = [kind for kind in kinds if kind.guide.name == shared[0][0].name]
+        members = [configuration for other in others for configuration in chosen[other]]
+        steps = sum(max(configuration.steps for configuration in chosen[other]) for other in others)
+        known[shared] = _kinds([*later, *members]), rounds * steps
     for index, pack in enumerate(packs):
-        others = sharing[program(chosen[index][0]), pack.width]
-        later = [kind for kind in kinds if kind.guide.name == chosen[index][0].guide.name]
-        known = _kinds([*later, *(configuration for other in others for configuration in chosen[other])])
-        steps = rounds * sum(max(configuration.steps for configuration in chosen[other]) for other in others)
-        runs.append(
-            PackRun(PackTask(pack.index, pack.width, chosen[index], known, steps), pack.configurations)
-        )
+        task = PackTask(pack.index, pack.width, chosen[index], *known[program(chosen[index][0]), pack.width])
+        runs.append(PackRun(task, pack.configurations))
     return runs
 
 

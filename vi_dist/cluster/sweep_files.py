@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,12 +44,17 @@ from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.halving import Rung
 from vi_dist.sweep.plan import Pack
 
+REST_SECONDS, REST_SHARE = 5.0, 50
+"""Least time between two versions of the tables of a sweep under way: so long, and so many times what the last took."""
 MODEL_PREFIX = "model."
 """Before the names of the model's own params, where they stand beside the guide's."""
 
 
 class SweepFiles(Observer):
     """The files of one sweep; every file is replaced whole, so that a crash leaves no half of one.
+
+    While the sweep is under way its tables (leaderboard, rungs, plan) are written every few seconds at most. What a crash
+    keeps from them the journal knows: a resumed sweep writes them as those of an undisturbed one.
 
     Args:
         directory: the sweep's own.
@@ -62,6 +68,8 @@ class SweepFiles(Observer):
         self._work = [0, 0]
         self._plan: dict[str, Any] = {}
         self._rungs: list[dict[str, Any]] = []
+        self._stale: set[str] = set()
+        self._next_writing = 0.0
         for folder in (GUIDES, PACKS, SPOOL):
             (directory / folder).mkdir(parents=True, exist_ok=True)
 
@@ -86,6 +94,7 @@ class SweepFiles(Observer):
         replace_file(self.directory / SPEC, spec.encode())
         self._plan = {"configurations": {}, "packs": []}
         self._add_to_plan(self.keys, configurations, packs)
+        self._write_plan()
 
     def joined(
         self, keys: Sequence[str], configurations: Sequence[Configuration], packs: Sequence[Pack]
@@ -93,6 +102,7 @@ class SweepFiles(Observer):
         """Keep what joins the sweep."""
         self.keys += keys
         self._add_to_plan(keys, configurations, packs)
+        self._stale.add(PLAN)
 
     def _add_to_plan(
         self, keys: Sequence[str], configurations: Sequence[Configuration], packs: Sequence[Pack]
@@ -100,6 +110,8 @@ class SweepFiles(Observer):
         named = {key: one.to_dict() for key, one in zip(keys, configurations, strict=True)}
         self._plan["configurations"] |= named
         self._plan["packs"] += [pack.to_dict() for pack in packs]
+
+    def _write_plan(self) -> None:
         replace_file(self.directory / PLAN, json.dumps(self._plan, indent=1).encode())
 
     def pack_ended(self, run: PackRun) -> None:
@@ -120,7 +132,11 @@ class SweepFiles(Observer):
             dict(zip(keys, run.curves(), strict=True)), dict(zip(keys, run.first.tolist(), strict=True))
         )
         replace_table(self.directory / PACKS / f"{run.task.index}.parquet", table)
-        self.write_leaderboard()
+        if time.monotonic() >= self._next_writing:
+            began = time.monotonic()
+            self.write_tables()
+            ended = time.monotonic()
+            self._next_writing = ended + max(REST_SECONDS, REST_SHARE * (ended - began))
 
     def _count(self, run: PackRun) -> None:
         """Count a pack's work: every one of its columns takes part in every step."""
@@ -144,12 +160,21 @@ class SweepFiles(Observer):
             }
             for rank, place in enumerate(rung.order, start=1)
         ]
-        table = pa.Table.from_pandas(rung_table(self._rungs), preserve_index=False)
-        replace_table(self.directory / RUNGS, table)
+        self._stale.add(RUNGS)
 
     def guide(self, key: str) -> Path:
         """Where a configuration's params are."""
         return guide_file(self.directory, key)
+
+    def write_tables(self) -> Path:
+        """Write the leaderboard, and plan and rungs if they have changed; returns the leaderboard's path."""
+        if PLAN in self._stale:
+            self._write_plan()
+        if RUNGS in self._stale:
+            table = pa.Table.from_pandas(rung_table(self._rungs), preserve_index=False)
+            replace_table(self.directory / RUNGS, table)
+        self._stale.clear()
+        return self.write_leaderboard()
 
     def write_leaderboard(self, run_ids: Mapping[str, str] | None = None) -> Path:
         """Keep the leaderboard of what has ended so far, with the MLflow runs by key if they are known."""

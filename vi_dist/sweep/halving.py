@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from vi_dist.errors import SpecError
 from vi_dist.sweep.configuration import Configuration
@@ -81,7 +82,7 @@ class Rung:
     entered: int
     kept: int
 
-    @property
+    @cached_property
     def order(self) -> list[int]:
         """Places from the best down: by value, undefined ones last, and equals in the sweep's own order."""
         return sorted(self.values, key=lambda place: (*falling(self.values[place]), place))
@@ -96,15 +97,20 @@ class Rung:
         """Places that leave, best first."""
         return self.order[self.kept :]
 
+    @cached_property
+    def _ranks(self) -> dict[int, int]:
+        """Every place's rank, from 1."""
+        return {place: rank for rank, place in enumerate(self.order, start=1)}
+
     @property
     def cut(self) -> float:
         """The value of the last one that goes on; NaN if there is none."""
-        order = self.order[: self.kept]
-        return self.values[order[-1]] if order else math.nan
+        last = min(self.kept, len(self.order))
+        return self.values[self.order[last - 1]] if last else math.nan
 
     def reason(self, place: int, objective: str, steps: int) -> str:
         """Why a configuration of so many steps was stopped here, in a sentence."""
-        rank = self.order.index(place) + 1
+        rank = self._ranks[place]
         return (
             f"Stopped at rung {self.number} of {self.of}, after {self.steps} of {steps} steps: rank {rank} of "
             f"{self.entered} by {objective} ({_shown(self.values[place])}), and the best {self.kept} went on "

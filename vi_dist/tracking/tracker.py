@@ -92,17 +92,21 @@ class Tracker:
             self._note(f"tracking could not start: {fault}")
         return self
 
-    def write(self, record: Record) -> None:
-        """Put a record into the spool; it is safe from a crash of this process when this returns."""
+    def write(self, *records: Record) -> None:
+        """Put records into the spool, at once; they are safe from a crash of this process when this returns."""
         with self._mutex:
+            for record in records:
+                try:
+                    self._unsaved.append(encode(record))
+                except Exception as fault:  # the sweep goes on whatever happens here
+                    self._note(f"{type(record).__name__}: {type(fault).__name__}: {fault}")
+                if isinstance(record, SweepStarted | SweepEnded):
+                    self._open = isinstance(record, SweepStarted)
             try:
-                self._unsaved.append(encode(record))
                 self._save()
                 self._tend_writer()
-            except Exception as fault:  # the sweep goes on whatever happens here
-                self._note(f"{type(record).__name__}: {type(fault).__name__}: {fault}")
-            if isinstance(record, SweepStarted | SweepEnded):
-                self._open = isinstance(record, SweepStarted)
+            except Exception as fault:  # as above
+                self._note(f"{type(fault).__name__}: {fault}")
 
     def close(self, timeout: float = 60.0) -> TrackingSummary:
         """End the sweep if its driver did not, and wait until everything is in MLflow.
