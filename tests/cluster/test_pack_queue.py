@@ -1,4 +1,4 @@
-"""The queue of packs gives what a search through a plain list would."""
+"""The queue of packs: a worker goes on with programs that it has made, and begins with ones that nobody has."""
 
 from __future__ import annotations
 
@@ -15,48 +15,33 @@ from vi_dist.sweep.configuration import Configuration
 Configure = Callable[..., Configuration]
 
 
-class PlainList:
-    """The same rule, by looking at every pack."""
-
-    def __init__(self) -> None:
-        self.runs: list[PackRun] = []
-        self.made: dict[int, set[Hashable]] = {}
-
-    def take(self, worker: int) -> PackRun:
-        own = self.made.setdefault(worker, set())
-        anyone = set().union(*self.made.values())
-        programs = [run.task.program for run in self.runs]
-        known = (k for k, program in enumerate(programs) if program in own)
-        new = (k for k, program in enumerate(programs) if program not in anyone)
-        run = self.runs.pop(next(known, next(new, 0)))
-        own.add(run.task.program)
-        return run
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_queue_gives_what_a_search_through_all_would(seed: int, configuration: Configure) -> None:
+@pytest.mark.parametrize("seed", range(10))
+def test_a_worker_keeps_to_its_programs_and_then_takes_new_ones(seed: int, configuration: Configure) -> None:
     chance = random.Random(seed)
     samples = [configuration(num_samples=k + 1) for k in range(4)]
-    queue, plain = PackQueue(), PlainList()
-    index = 0
-    for _ in range(60):
+    queue, waiting, made = PackQueue(), list[PackRun](), dict[int, set[Hashable]]()
+    for turn in range(60):
         if chance.random() < 0.4 or not queue:
-            more = [
-                PackRun(PackTask(index + k, 8, (chance.choice(samples),)), (index + k,)) for k in range(3)
-            ]
-            index += 3
+            places = range(3 * turn, 3 * turn + 3)
+            more = [PackRun(PackTask(place, 8, (chance.choice(samples),)), (place,)) for place in places]
             queue.add(more)
-            plain.runs += more
+            waiting += more
         worker = chance.randrange(3)
         if chance.random() < 0.1:
             queue.forget(worker)
-            plain.made.pop(worker, None)
-        taken, expected = queue.take(worker), plain.take(worker)
-        assert taken is expected
+            made.pop(worker, None)
+        taken = queue.take(worker)
+        own, anyone = made.setdefault(worker, set()), set().union(*made.values())
+        program, programs = taken.task.program, [run.task.program for run in waiting]
+        assert program in own or not own & set(programs)
+        assert program in own or program not in anyone or anyone >= set(programs)
+        assert taken is waiting[programs.index(program)]
+        waiting.remove(taken)
+        own.add(program)
         if chance.random() < 0.2:
             queue.put_back(taken)
-            plain.runs.insert(0, taken)
-        assert bool(queue) == bool(plain.runs)
+            waiting.insert(0, taken)
+        assert bool(queue) == bool(waiting)
 
 
 def test_packs_that_have_taken_no_step_leave_together(configuration: Configure) -> None:

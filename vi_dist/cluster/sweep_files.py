@@ -53,8 +53,8 @@ MODEL_PREFIX = "model."
 class SweepFiles(Observer):
     """The files of one sweep; every file is replaced whole, so that a crash leaves no half of one.
 
-    While the sweep is under way its tables (leaderboard, rungs, plan) are written every few seconds at most. What a crash
-    keeps from them the journal knows: a resumed sweep writes them as those of an undisturbed one.
+    While the sweep is under way its tables (leaderboard, rungs, plan) are written every few seconds at most. What a
+    crash keeps from them the journal knows: a resumed sweep writes them as those of an undisturbed one.
 
     Args:
         directory: the sweep's own.
