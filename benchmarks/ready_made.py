@@ -72,7 +72,7 @@ class ReadyMadeExecutor(Executor):
         raise AssertionError("a worker that computes nothing does not die")
 
     def close(self) -> None:
-        self.seconds = time.process_time() - self._began
+        self.seconds = self.seconds or time.process_time() - self._began
 
     def _chunk(self, task: PackTask, state: bytes | None, steps: int) -> Chunk:
         """A second of steps of every configuration, whose ELBOs rise."""
