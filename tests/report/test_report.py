@@ -194,6 +194,30 @@ def test_a_point_among_the_chosen_is_a_line(swept: Path) -> None:
     assert len(set(np.asarray(line.get_xdata()))) == 1
 
 
+def test_a_report_on_thousands_is_small_and_says_where_the_others_are(swept: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "many"
+    shutil.copytree(swept, directory)
+    few = pd.read_parquet(directory / "leaderboard.parquet")
+    first = few[few["status"] == "finished"]
+    many = pd.concat(
+        [first.assign(elbo=first["elbo"] - 0.01 * k, seed=k % 5) for k in range(5000 // len(first))]
+    )
+    many = many.sort_values("elbo", ascending=False, ignore_index=True)
+    rates = np.random.default_rng(0).uniform(0.001, 0.1, len(many))
+    keys = [f"key{k}" for k in range(len(many))]
+    many = many.assign(rank=range(1, len(many) + 1), key=keys, name=keys, learning_rate=rates)
+    many.to_parquet(directory / "leaderboard.parquet")
+    (directory / "plan.json").unlink()
+    html = page(Findings.read(directory))
+    assert len(html.encode()) < 2_000_000
+    assert f"the best 1000 of {len(many)} configurations" in html and "leaderboard.parquet" in html
+    assert '"key999"' in html and '"key1000"' not in html
+    figures = (khat_figure(Findings.read(directory)), hyperparameters_figure(Findings.read(directory)))
+    for figure, most in zip(figures, (1000, 4000), strict=True):
+        points = [len(dots.get_offsets()) for axes in figure.axes for dots in axes.collections]
+        assert 500 < sum(points) <= most + 10
+
+
 def test_a_sweep_in_which_nothing_finished_says_so(swept: Path, tmp_path: Path) -> None:
     directory = tmp_path / "sad"
     shutil.copytree(swept, directory)

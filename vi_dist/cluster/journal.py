@@ -58,6 +58,7 @@ class Journal(Executor):
             for index, answers in self._known.items()
         }
         self._asked: dict[Handle, int] = {}
+        self._unread = 0
 
     def prepare(self) -> None:
         self._executor.prepare()
@@ -76,13 +77,16 @@ class Journal(Executor):
         if answers and isinstance(answers[0], Evaluated) and method != "evaluate":
             answers.clear()  # a limit ended the pack where it stood, and does not now
         if answers:
+            self._unread += 1
             return _Known(answers.popleft())
         handle = self._executor.submit(worker, method, *arguments)
         self._asked[handle] = index
         return handle
 
     def wait(self, handles: Sequence[Handle], timeout: float) -> list[Handle]:
-        known: list[Handle] = [handle for handle in handles if isinstance(handle, _Known)]
+        known: list[Handle] = []
+        if self._unread:
+            known = [handle for handle in handles if isinstance(handle, _Known)]
         return known or self._executor.wait(handles, timeout)
 
     def recalled(self, handle: Handle) -> bool:
@@ -90,6 +94,7 @@ class Journal(Executor):
 
     def result(self, handle: Handle) -> Any:
         if isinstance(handle, _Known):
+            self._unread -= 1
             return handle.answer
         index = self._asked.pop(handle, None)
         answer = self._executor.result(handle)

@@ -115,9 +115,9 @@ def contenders(frame: pd.DataFrame, choices: pd.DataFrame) -> tuple[Contender, .
     """The best configuration of every guide and divergence, in rank order; at most `CONTENDERS`."""
     seeds = seeds_of(choices)
     found: dict[str, Contender] = {}
-    for row in ranked(frame).to_dict("records"):
-        key = str(row["key"])
-        label = " · ".join(str(choices.loc[key, name]) for name in _LABEL)
+    labels = dict(zip(choices.index, choices[list(_LABEL)].itertuples(index=False, name=None), strict=True))
+    for key in ranked(frame)["key"].astype(str):
+        label = " · ".join(map(str, labels[key]))
         found.setdefault(label, Contender(label, key, seeds[key]))
     return tuple(found.values())[:CONTENDERS]
 

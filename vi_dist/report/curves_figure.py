@@ -8,11 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from vi_dist.report.findings import Findings
+from vi_dist.report.findings import THIN, Findings
 from vi_dist.report.palette import FAINT, colour, house_style
-
-_THIN = 200
-"""How many thin lines are drawn."""
 
 
 def curves_figure(findings: Findings) -> Figure:
@@ -65,7 +62,7 @@ def _average(axes: Axes, curves: pd.DataFrame, label: str, colour: str) -> None:
 def _others(axes: Axes, curves: pd.DataFrame, findings: Findings) -> None:
     """Thin lines for what is not among the contenders, the best of them if they are too many."""
     coloured = {key for contender in findings.contenders for key in contender.seeds}
-    keys = [key for key in findings.frame["key"] if key in curves and key not in coloured][:_THIN]
+    keys = [key for key in findings.frame["key"] if key in curves and key not in coloured][:THIN]
     lines = [np.column_stack((curves.index, curves[key])) for key in keys]
     axes.add_collection(
         LineCollection(lines, colors=FAINT, linewidths=0.5, alpha=0.55, zorder=1), autolim=False

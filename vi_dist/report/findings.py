@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 BINS = 160
 """Points of a drawn curve."""
+THIN = 200
+"""How many curves are drawn beside those of the contenders and their seeds."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,16 @@ class Findings:
     def curves(self) -> pd.DataFrame:
         """The ELBO during training: steps as index, a column a key, each point the mean of the steps behind it.
 
-        Empty while the sweep is on its way.
+        Of the contenders with their seeds, and of the best others as far as they are drawn. Empty while the sweep is on
+        its way.
         """
         file = self.directory / CURVES
         if not file.exists():
             return pd.DataFrame()
-        long = pd.read_parquet(
-            file, columns=["configuration", "step", "value"], filters=[("metric", "==", "train/elbo")]
-        )
-        return _binned(long)
+        coloured = list(dict.fromkeys(key for contender in self.contenders for key in contender.seeds))
+        others = self.frame.loc[~self.frame["key"].isin(coloured), "key"].head(THIN)
+        wanted = [("metric", "==", "train/elbo"), ("configuration", "in", [*coloured, *others])]
+        return _binned(pd.read_parquet(file, columns=["configuration", "step", "value"], filters=wanted))
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -103,6 +106,13 @@ class Findings:
             except LookupError as error:
                 log.info("no draws: %s", error)
         return found
+
+
+def thinned(ranked: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows of a table in rank order, evenly from the first to the last."""
+    if len(ranked) <= most:
+        return ranked
+    return ranked.iloc[np.linspace(0, len(ranked) - 1, most).round().astype(int)]
 
 
 def _binned(long: pd.DataFrame) -> pd.DataFrame:

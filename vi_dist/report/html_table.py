@@ -10,26 +10,38 @@ from typing import Any
 from vi_dist.report.findings import Findings
 from vi_dist.report.leaderboard import shown
 from vi_dist.report.links import run_urls
+from vi_dist.report.sweep_directory import LEADERBOARD
 
 _TOP = 20
+_MOST = 1000
+"""Rows in all: with more of them the page would be too large to send by mail."""
 _TEXTS = ("name", "status")
 _HEADINGS = {"elbo": "ELBO", "elbo_se": "± se", "iw_elbo": "gap", "khat": "k-hat"}
 
 
 def leaderboard_table(findings: Findings) -> str:
-    """The first rows at once, the others folded; names lead to their runs where MLflow has an address."""
+    """The first rows at once, others folded, down to the best thousand; names lead to their runs where MLflow has an
+    address."""
     frame, columns = findings.frame, shown(findings.frame)
     # The importance-weighted bound as its distance from the ELBO, which is what one looks for.
     frame = frame.assign(iw_elbo=frame["iw_elbo"] - frame["elbo"])
     if findings.picked:
         frame = frame[frame["key"].isin([one.key for one in findings.contenders])]
     urls = run_urls(findings.directory)
+    total, frame = len(frame), frame.head(_MOST)
     rows = [_row(row, columns, urls.get(str(row["key"]))) for row in frame.to_dict("records")]
     head = "".join(_heading(name) for name in columns)
     table = _table(head, rows[:_TOP])
     if len(rows) <= _TOP:
         return table
-    return f"{table}<details><summary>{len(rows) - _TOP} more</summary>{_table(head, rows[_TOP:])}</details>"
+    folded = f"<details><summary>{len(rows) - _TOP} more</summary>{_table(head, rows[_TOP:])}</details>"
+    if total == len(rows):
+        return f"{table}{folded}"
+    rest = (
+        f"These are the best {len(rows)} of {total} configurations. All of them are in {LEADERBOARD}, beside this page "
+        f"in the sweep's directory and with its run in MLflow; vi-dist leaderboard DIR --top {total} prints them."
+    )
+    return f'{table}{folded}<p class="muted">{rest}</p>'
 
 
 def _heading(name: str) -> str:

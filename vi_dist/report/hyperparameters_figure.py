@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vi_dist.report.contenders import ranked, varying
-from vi_dist.report.findings import Findings
+from vi_dist.report.findings import Findings, thinned
 from vi_dist.report.leaderboard import objective_of
 from vi_dist.report.palette import FAINT, INK, colour, house_style
 
@@ -20,6 +20,8 @@ _REACH = 4.0
 """How far down the axis reaches, in distances between the best and the median."""
 _GROUPS = 5
 """Into how many groups a number is cut to see how much it matters."""
+_POINTS = 4000
+"""Points in all panels together; of more configurations every so many-th in rank order is drawn."""
 
 
 def hyperparameters_figure(findings: Findings) -> Figure:
@@ -38,7 +40,7 @@ def hyperparameters_figure(findings: Findings) -> Figure:
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
         guides = list(dict.fromkeys(table.sort_values("rank")["guide"]))
         for axes, name in zip(panels.flat, names, strict=False):
-            _panel(axes, table, name, guides)
+            _panel(axes, table, name, guides, _POINTS // len(names))
             axes.set_title(f"{name}: {explained(table[name], table['rank']):.0%}")
         for axes in list(panels.flat)[len(names) :]:
             axes.set_visible(False)
@@ -86,23 +88,25 @@ def _follows(table: pd.DataFrame, name: str) -> bool:
     return name == "estimator" and bool((table.groupby(["guide", "divergence"])[name].nunique() == 1).all())
 
 
-def _panel(axes: Axes, table: pd.DataFrame, name: str, guides: list[str]) -> None:
-    """One hyperparameter: numbers on an axis, everything else side by side."""
+def _panel(axes: Axes, table: pd.DataFrame, name: str, guides: list[str], most: int) -> None:
+    """One hyperparameter: numbers on an axis, everything else side by side; at most so many points."""
     values = table[name]
     numeric = pd.api.types.is_numeric_dtype(values) and name != "seed"
     levels = sorted(values.unique(), key=lambda value: value if numeric else str(value))
-    spread = np.random.default_rng(0).uniform(-0.22, 0.22, len(table))
-    places = values.to_numpy(float) if numeric else values.map(levels.index).to_numpy(float) + spread
+    shown = thinned(table.sort_values("rank", kind="stable"), most)
+    spread = np.random.default_rng(0).uniform(-0.22, 0.22, len(shown))
+    codes = {level: code for code, level in enumerate(levels)}
+    places = (shown[name] if numeric else shown[name].map(codes)).to_numpy(float) + (0 if numeric else spread)
     low, _ = _limits(table["value"])
-    below = table["value"].to_numpy() < low
-    heights = np.where(below, low, table["value"])
+    below = shown["value"].to_numpy() < low
+    heights = np.where(below, low, shown["value"])
     for place, guide in enumerate(guides):
-        mine = (table["guide"] == guide).to_numpy()
+        mine = (shown["guide"] == guide).to_numpy()
         look: dict[str, Any] = {"color": colour(place), "s": 14, "alpha": 0.75, "linewidths": 0}
         axes.scatter(places[mine & ~below], heights[mine & ~below], label=guide, **look)
         axes.scatter(places[mine & below], heights[mine & below], marker="v", clip_on=False, **look)
     if not numeric:
-        medians = [table.loc[values == level, "value"].median() for level in levels]
+        medians = table.groupby(name)["value"].median().reindex(levels).to_numpy()
         span = np.arange(len(levels))
         axes.hlines(medians, span - 0.32, span + 0.32, color=INK, linewidth=1.4)
         texts = [str(level) for level in levels]

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from vi_dist.evaluation.pareto import khat_threshold
 from vi_dist.evaluation.verdict import GOOD_GAP
 from vi_dist.report.contenders import ranked
-from vi_dist.report.findings import Findings
+from vi_dist.report.findings import Findings, thinned
 from vi_dist.report.palette import INK, MUTED, colour, house_style
 
 _NEAREST, _HIGHEST = 1e-3, 1.5
+_POINTS = 1000
+"""Points that are drawn; of more configurations every so many-th in rank order is."""
 
 
 def khat_figure(findings: Findings) -> Figure:
@@ -28,6 +30,7 @@ def khat_figure(findings: Findings) -> Figure:
         frame = frame[frame["key"].isin([one.key for one in findings.contenders])]
     if frame.empty:
         raise LookupError("no configuration finished with a k-hat")
+    frame = thinned(frame, _POINTS)
     guides = findings.choices["guide"].loc[frame["key"]].to_numpy()
     gaps = (frame["iw_elbo"] - frame["elbo"]).clip(lower=_NEAREST).to_numpy()
     # A few that went wrong would squeeze the rest; they stand at the edge.

@@ -22,7 +22,7 @@ from vi_dist.tracking.environment import (
 from vi_dist.tracking.lock import FileLock
 from vi_dist.tracking.records import Record, SweepEnded, SweepStarted, encode
 from vi_dist.tracking.spool import RECORDS, Spool, pending
-from vi_dist.tracking.state import State
+from vi_dist.tracking.state import STATE, State
 from vi_dist.tracking.writer import DRIVER_LOCK, TRACKER, WRITER_LOCK
 
 LOG = "writer.log"
@@ -74,6 +74,7 @@ class Tracker:
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._next_start = 0.0
+        self._acked = (-1, 0)
         self._unsaved: list[bytes] = []
         self._open = False
         self._fault: str | None = None
@@ -200,9 +201,14 @@ class Tracker:
         self._release_writer()
 
     def _is_done(self) -> bool:
-        """Whether everything in the spool is stored."""
-        path = self.directory / RECORDS
-        return not path.exists() or State.load(self.directory).offset >= path.stat().st_size
+        """Whether everything in the spool is stored; the state is read only when it is another than the last time."""
+        path, file = self.directory / RECORDS, self.directory / STATE
+        if not path.exists():
+            return True
+        stamp = file.stat().st_mtime_ns if file.exists() else 0
+        if stamp != self._acked[0]:
+            self._acked = (stamp, State.load(self.directory).offset)
+        return self._acked[1] >= path.stat().st_size
 
     def _release_writer(self) -> None:
         """A writer ends by itself after a sweep's end; one that never had a sweep waits for nothing."""
