@@ -44,8 +44,6 @@ SWEEPS = (
     "report_mb",
 )
 DRIVERS = ("workers", "columns", "configurations", "chunks", "chunks_s", "driver_s", "peak_mb")
-CHUNKS = 8192
-"""Chunks of a line of the second table, at least."""
 
 
 def main() -> None:
@@ -61,7 +59,7 @@ def main() -> None:
         rows += _table(jobs, SWEEPS)
     if "workers" in parts:
         jobs = [
-            {"workers": int(workers), "columns": columns}
+            {"workers": int(workers), "columns": columns, "chunks": arguments.chunks}
             for columns in (1, 8, 64)
             for workers in arguments.workers.split(",")
         ]
@@ -75,6 +73,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--configurations", default=",".join(map(str, COUNTS)))
     parser.add_argument("--long", action="store_true", help=f"{LONG} configurations too")
     parser.add_argument("--workers", default=",".join(map(str, WORKERS)))
+    parser.add_argument("--chunks", type=int, default=8192, help="of a line of the second table, at least")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -135,14 +134,14 @@ def _sweep(job: dict[str, int], scratch: Path) -> dict[str, float]:
 
 
 def _driver(job: dict[str, int], scratch: Path) -> dict[str, float]:
-    """A sweep on workers that compute nothing: a pack for each, and as many chunks as `CHUNKS` asks for."""
+    """A sweep on workers that compute nothing: a pack for each, and at least so many chunks in all."""
     from benchmarks.ready_made import CHUNK_STEPS, ReadyMadeExecutor
 
     workers, columns = job["workers"], job["columns"]
     count = workers * columns if columns < 64 else min(workers, 128) * columns
     packs = count // columns
     executor = ReadyMadeExecutor(workers)
-    _run(scratch, executor, count, CHUNK_STEPS * max(4, CHUNKS // packs), columns)
+    _run(scratch, executor, count, CHUNK_STEPS * max(4, job["chunks"] // packs), columns)
     return {
         "configurations": count,
         "chunks": executor.chunks,

@@ -52,6 +52,18 @@ def test_a_missing_peer_is_one_sentence(root: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_scale_has_both_tables(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scale.parquet"
+    brief = ["--configurations", "3", "--workers", "2", "--chunks", "8", "--out", str(out)]
+    done = _run(root, "benchmarks.scale", *brief)
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(out)
+    sweeps, drivers = frame[frame["workers"].isna()], frame[frame["workers"].notna()]
+    assert (sweeps[["driver_ms", "writer_ms", "store_kb", "report_mb"]] > 0).all(axis=None)
+    assert list(drivers["columns"]) == [1, 8, 64]
+    assert (drivers["chunks"] == 8).all() and (drivers["chunks_s"] > 0).all()
+
+
 def test_device_on_the_processor(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "device.parquet"
     options = ["--device", "cpu", "--models", "eight_schools", "--columns", "8,16", "--steps", "16"]

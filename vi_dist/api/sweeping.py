@@ -25,6 +25,7 @@ from vi_dist.cluster.executors import make_executor
 from vi_dist.cluster.fault import one_line
 from vi_dist.cluster.interrupts import Interrupts
 from vi_dist.cluster.journal import Journal
+from vi_dist.cluster.observer import ReleasesResults
 from vi_dist.cluster.progress import ProgressCallback
 from vi_dist.cluster.recorder import Recorder
 from vi_dist.cluster.remote_output import local_output, publish
@@ -152,7 +153,7 @@ def _run(
 ) -> SweepResult:
     """From the first pack to the result on disk."""
     spec = planned.spec
-    observers = (files, recorder)
+    observers = (files, recorder, ReleasesResults())
     setup = placed(planned.setup, spec, files.directory)
     course = open_course(planned, files, observers)
     budget = None if spec.budget is None else 60 * spec.budget.minutes

@@ -26,3 +26,10 @@ class Observer:
 
     def pack_ended(self, run: PackRun) -> None:
         """A pack has its outcomes, however it ended."""
+
+
+class ReleasesResults(Observer):
+    """Comes after those that keep results on disk: the memory of a sweep does not grow with its curves and guides."""
+
+    def pack_ended(self, run: PackRun) -> None:
+        run.release_results()

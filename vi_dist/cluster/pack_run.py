@@ -123,6 +123,11 @@ class PackRun:
         if self.last is not None:
             self.last = replace(self.last, state=b"")
 
+    def release_results(self) -> None:
+        """Let curves and guides go, which are on disk; the numbers of the outcomes stay."""
+        self.chunks.clear()
+        self.outcomes = tuple(replace(one, leaves={}, model_params={}) for one in self.outcomes or ())
+
     def score(self, score: Callable[[PackRun, int], float]) -> None:
         """Give every outcome that has a guide a score, a function of this pack and the outcome's row."""
         assert self.outcomes is not None
