@@ -132,7 +132,7 @@ REFUSED: dict[str, tuple[str, tuple[Prior, Given, Tensor]]] = {
         (lambda: Normal(0.5, 0.5), lambda a: Bernoulli(a.expand(5)), (Y > 1).float()),
     ),
     "the log of a normal": (
-        r"draws of the prior y\[0\]",
+        r"draws around the start y\[0\]",
         (normal, lambda a: Normal(a.log(), torch.ones(5)), Y),
     ),
 }

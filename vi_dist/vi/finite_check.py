@@ -29,7 +29,7 @@ NEAR, WIDE = 8, 24
 MOST_NUMBERS = 1 << 23
 """Observed numbers whose densities are computed for one check, at most; beyond, fewer draws are looked at."""
 TOO_MANY = 0.25
-"""The part of the prior's draws without a number as log density from which on a model is refused."""
+"""The part of the draws around the start without a number as log density from which on a model is refused."""
 
 
 def check_finite(density: Density, starts: Sequence[Tensor] = ()) -> None:
@@ -37,8 +37,8 @@ def check_finite(density: Density, starts: Sequence[Tensor] = ()) -> None:
 
     Looked at are draws around the start, and draws from the prior. Refused is a model whose log density or gradient
     is not finite at any of them, whose distributions get parameters outside of their range at one of them, or whose log
-    density is not a number at a quarter of the prior's draws. The message names the variable, the element and its
-    value.
+    density is not a number at more than a quarter of the draws around the start: further out numbers may overflow. The
+    message names the variable, the element and its value.
 
     Args:
         density: of the coordinates, with the Jacobian.
@@ -54,13 +54,11 @@ def check_finite(density: Density, starts: Sequence[Tensor] = ()) -> None:
         raise ModelError(culprit(density, rows[0]), key="model")
     _check_supports(density, rows[: len(near)])
     _check_ranges(density, rows)
-    if len(prior) < WIDE or len(rows) < len(near) + WIDE:
-        return
-    values = [_value(density, row) for row in rows[len(near) :]]
-    without = [row for row, value in zip(rows[len(near) :], values, strict=True) if math.isnan(value)]
-    if len(without) > TOO_MANY * len(prior):
+    first = rows[: min(NEAR, len(rows))]
+    without = [row for row in first if math.isnan(_value(density, row))]
+    if len(without) > TOO_MANY * len(first):
         reason = culprit(density, without[0])
-        raise ModelError(f"at {len(without)} of {len(prior)} draws of the prior {reason}", key="model")
+        raise ModelError(f"at {len(without)} of {len(first)} draws around the start {reason}", key="model")
 
 
 def _around(density: Density, start: Tensor) -> Iterator[Tensor]:
