@@ -149,6 +149,40 @@ def test_what_overflows_in_float32_alone_is_refused() -> None:
         checked(build, {"y": UNIT})
 
 
+def levels(count: int, sd: float) -> Callable[[dict[str, Tensor]], Model]:
+    """Levels of `count` groups around a common one, which starts far from them."""
+
+    def build(data: dict[str, Tensor]) -> Model:
+        group, seen = data["group"], data["y"]
+
+        @random_variable
+        def common() -> Distribution:
+            return Normal(torch.tensor(0.0), 1e7)
+
+        @random_variable
+        def level() -> Distribution:
+            return Normal(torch.zeros(count), sd)
+
+        @random_variable
+        def y() -> Distribution:
+            return Normal(common() + level()[group], sd)
+
+        return Model([common(), level()], {y(): seen})
+
+    return build
+
+
+@pytest.mark.parametrize("count", [10, 600])
+def test_many_coordinates_are_judged_too(count: int) -> None:
+    """Beyond 500 no mode is looked for: what is observed decides."""
+    group = np.arange(1200) % count
+    noise = np.random.default_rng(1).standard_normal(1200)
+    with pytest.raises(ModelError, match=r"write dtype: float64, or subtract 3e\+06 from column y"):
+        checked(levels(count, 1.0), {"group": group, "y": 3e6 + noise})
+    checked(levels(count, 1.0), {"group": group, "y": 300 + noise})
+    checked(levels(count, 1e5), {"group": group, "y": 3e6 + 1e5 * noise})
+
+
 def wide(count: int) -> np.ndarray[Any, Any]:
     return RANDOM.standard_normal(count)
 
@@ -162,6 +196,7 @@ PASS: dict[str, tuple[Callable[..., Model], Data]] = {
         mean_and_scale(0.0, 1.0),
         {"y": UNIT, "id": 100_000_000 + np.arange(ROWS), "stamp": 1.7e9 + UNIT},
     ),
+    "a column at 1e5": (mean_and_scale(1e5, 1.0), {"y": 1e5 + UNIT}),
     "seconds of a year": (line(standardised), {"x": 1.7e9 + 9e6 * UNIT, "y": UNIT}),
     "a million rows": (mean_and_scale(0.0, 1.0), {"y": wide(1_000_000)}),
     "a million rows around 20": (mean_and_scale(20.0, 5.0), {"y": 20 + 5 * wide(1_000_000)}),

@@ -66,6 +66,26 @@ def test_weights_bring_the_posterior_s_moments_and_evidence(short: Fit) -> None:
     assert abs(moments(draws)["theta"][0] - MEAN) / SD > 2 * abs(mean - MEAN) / SD
 
 
+def test_draws_whose_density_is_not_known_have_no_weights() -> None:
+    """A mixture whose factors no solve can invert: weights would be made up."""
+
+    def three(data: dict[str, Tensor]) -> Model:
+        @random_variable
+        def theta() -> Distribution:
+            return Normal(torch.zeros(3), 2.0)
+
+        return Model([theta()], {})
+
+    fit = Experiment(three, name="three").fit(
+        {"mixture": {"components": 2, "full_rank": True}}, steps=2, compile="never", samples=64
+    )
+    wild = {name: leaf.clone() for name, leaf in fit.leaves().items()}
+    wild["lower"][:] = torch.tensor([[1e9, 0.0, 1e9], [1e9, 0.0, -1e9]])
+    joint = PreparedModel(fit.ready().setup, torch.float64).joint().value
+    with pytest.raises(ValueError, match="unknown by more than a nat, so they have no importance weights"):
+        weighted_rows(joint, fit.guide(), wild, fit.model_params(), 100)
+
+
 def test_equal_weights_are_no_weights() -> None:
     values = {"x": np.random.default_rng(0).normal(size=(50, 2))}
     plain, equal = moments(values), moments(values, np.full(50, 1 / 50))

@@ -67,7 +67,8 @@ def check_precision(single: PreparedModel, double: PreparedModel, data: Mapping[
         where a column that the model uses loses its variation in float32;
         where gradients at the start and beside it disagree, so that no step could be right;
         where a column or a start is so large for its spread that float32 might not do, and gradients at draws around
-        the mode disagree by more than 0.3 standard deviations of the posterior.
+        the mode disagree by more than 0.3 standard deviations of the posterior; where no mode is found, and where there
+        are more than 500 coordinates, if the mean of what is observed is known to less than a gap.
     """
     coarse = _suspect(double, data)
     if coarse is not None and coarse.lost:
@@ -94,12 +95,7 @@ def _suspect(double: PreparedModel, data: Mapping[str, Any]) -> _Coarse | None:
         ]
         for floating in (True, False)
     }
-    observed = [
-        one
-        for variable, value in double.model.observations.items()
-        for one in _coarse(f"the observed {variable}", value)
-    ]
-    for found in (columns[True], observed, list(_coarse_start(double)), columns[False]):
+    for found in (columns[True], _coarse_observed(double), [*_coarse_start(double)], columns[False]):
         if found:
             return max(found, key=lambda one: (one.lost, one.part))
     return None
@@ -140,10 +136,10 @@ def _beside(start: Tensor) -> Tensor:
 def _check_mode(single: PreparedModel, double: PreparedModel, coarse: _Coarse) -> None:
     """Refuse a model whose gradients around its mode float32 puts off by a part of a standard deviation."""
     size = double.layout.size
-    if size > _LARGEST or double.layout.local:
-        return
-    mode = reach_mode(double.joint(), double.start, size)
+    small = size <= _LARGEST and not double.layout.local
+    mode = reach_mode(double.joint(), double.start, size) if small else None
     if mode is None:
+        _check_observed(double, coarse)
         return
     errors = torch.zeros(_POINTS, size, dtype=_F64)
     for number, normals in enumerate(fixed_normals("precision at the mode", (_POINTS, size), mode.loc)):
@@ -158,6 +154,12 @@ def _check_mode(single: PreparedModel, double: PreparedModel, coarse: _Coarse) -
         sds = torch.linalg.vector_norm(mode.root, dim=1)
         worst = int((errors.square().mean(0).sqrt() * sds).nan_to_num(math.inf).argmax())
         raise _refused(f"{coarse}: the gradient in {_latent(double, worst)} is not right there", coarse)
+
+
+def _check_observed(double: PreparedModel, coarse: _Coarse) -> None:
+    """Refuse observations whose mean is known more precisely than float32 can say, where no mode tells more."""
+    if any(one.part * _FINE > 1 for one in _coarse_observed(double)):
+        raise _refused(f"{coarse}: the mean of what is observed is known more precisely", coarse)
 
 
 def _refused(text: str, coarse: _Coarse) -> ModelError:
@@ -189,6 +191,15 @@ def _coarse(what: str, numbers: Tensor) -> Iterator[_Coarse]:
         float(gaps[worst] / known[worst]),
         0 < _LOST * sd < error,
     )
+
+
+def _coarse_observed(double: PreparedModel) -> list[_Coarse]:
+    """Observations beside which float32 numbers are far apart."""
+    return [
+        one
+        for variable, value in double.model.observations.items()
+        for one in _coarse(f"the observed {variable}", value)
+    ]
 
 
 def _coarse_start(double: PreparedModel) -> Iterator[_Coarse]:
