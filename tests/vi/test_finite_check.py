@@ -33,7 +33,7 @@ from torch.distributions import (
     constraints,
 )
 
-from vi_dist import Experiment, Model, ModelError, random_variable
+from vi_dist import Experiment, Model, ModelError, World, random_variable
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.finite_check import check_finite
@@ -284,6 +284,12 @@ def test_a_prior_without_sampler_is_fitted(more: dict[str, Any]) -> None:
     assert float(draws.mean()) == pytest.approx(2.0, abs=0.1)
     assert float(draws.std()) == pytest.approx(1 / math.sqrt(3), abs=0.06)
     assert fit.predict(4)["y"].shape == (4, 3)
+
+
+def test_a_world_names_the_variable_that_cannot_be_drawn() -> None:
+    model = flat_build({"y": torch.tensor([1.0, 2.0, 3.0])})
+    with pytest.raises(ModelError, match="mu cannot be drawn: its Flat"):
+        World(model.observations).call(model.queries[0])
 
 
 def test_a_fit_of_which_no_step_was_taken_has_diverged(caplog: pytest.LogCaptureFixture) -> None:
