@@ -33,6 +33,9 @@ MOST_NUMBERS = 1 << 25
 _MOST_LINES = 128
 _MOST_SUSPECTS = 64
 _MOST_EVENT = 64
+_EVENT_NUMBERS = (
+    1 << 22
+)  # directions of a vector times the square of its length, the price of a Gaussian's density
 
 
 def check_proper(density: Density, observed: bool = True) -> None:
@@ -83,9 +86,11 @@ def own_suspects(density: Density, row: Tensor) -> Iterator[int]:
         if not batch.numel() or site.size % batch.numel():
             continue
         places = torch.arange(site.size).reshape(batch.numel(), -1)
-        one_by_one = [places[:, k : k + 1] for k in range(min(places.shape[1], _MOST_EVENT))]
+        size = places.shape[1]
+        count = max(1, min(_MOST_EVENT, size, _EVENT_NUMBERS // size**2))
+        one_by_one = [places[:, k : k + 1] for k in range(0, size, -(-size // count))]
         # All of an event's together as well: a density of vectors may not change when all elements do.
-        for moved in one_by_one if places.shape[1] == 1 else [*one_by_one, places]:
+        for moved in one_by_one if size == 1 else [*one_by_one, places]:
             for place in moved[_open_elements(distribution, site.take(row), moved)].reshape(-1).tolist():
                 yield site.start + int(place)
 
