@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vi_dist.errors import SpecError
@@ -63,6 +63,13 @@ def names(keys: object) -> Sequence[str] | None:
             f"{show(odd[0])} is no key, name or rank", key="keys", allowed=("text", "a whole number")
         )
     return [str(key) for key in keys]
+
+
+def values_by_name(values: object, key: str) -> None:
+    """Raise `SpecError` for what is no mapping, None aside."""
+    if values is not None and not isinstance(values, Mapping):
+        reason = f"{show(values)} is no mapping of latents, or their names, to values"
+        raise SpecError(reason, key=key, allowed=('{"mu": 0.5}',))
 
 
 def callback(value: object, key: str) -> None:

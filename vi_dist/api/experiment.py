@@ -139,6 +139,7 @@ class Experiment:
         }
         make_spec({**common, "space": {"guide": ["mean_field"]}})  # refuses of these what a sweep refuses
         arguments.callback(progress, "progress")
+        arguments.values_by_name(initial_values, "initial_values")
         setup = Setup(self._build, as_arrays(self._data), samples, compile=compile)
         return fit_one(setup, values, initial_values, self._dtype, device, progress)
 
@@ -215,6 +216,7 @@ class Experiment:
         timings = Timings()
         given = {name: value for name, value in locals().items() if name in SweepSpec.model_fields}
         arguments.callback(progress, "progress")
+        arguments.values_by_name(initial_values, "initial_values")
         function = objective if callable(objective) else None
         if function is not None:
             given["objective"] = "callable"
@@ -261,6 +263,7 @@ class Experiment:
 
         changes = {"executor": executor, "address": address, "tracking_uri": tracking_uri}
         arguments.callback(progress, "progress")
+        arguments.values_by_name(initial_values, "initial_values")
         folder = arguments.folder(directory, "directory")
         found, spec = read_unfinished(folder, changes, needs_model=False)
         return run_sweep(

@@ -11,6 +11,7 @@ import torch
 from vi_dist.cluster.setup import Setup
 from vi_dist.errors import SpecError
 from vi_dist.sweep.configuration import Configuration
+from vi_dist.sweep.values import show
 
 
 def with_initial_values(setup: Setup, values: Mapping[Any, Any] | None) -> Setup:
@@ -36,5 +37,5 @@ def _array(name: object, value: object) -> Any:
         return torch.as_tensor(value).detach().cpu().numpy()
     except (TypeError, ValueError, RuntimeError) as error:
         raise SpecError(
-            f"{value!r} is no number nor an array of them", key=f"initial_values.{name}"
+            f"{show(value)} is no number nor an array of them", key=f"initial_values.{name}"
         ) from error
