@@ -106,3 +106,13 @@ def test_no_cluster_at_the_address(folder: Path, vi_dist: VI) -> None:
     assert done.exit_code == 2
     assert "address" in done.stderr and "127.0.0.1:9" in done.stderr
     assert not (folder / "vi-dist-out").exists()
+
+
+def test_a_path_that_leads_nowhere(folder: Path, vi_dist: VI) -> None:
+    (folder / "circle").symlink_to("circle")
+    (folder / "file").write_text("")
+    for command in ("leaderboard", "report", "resume", "sync", "ui"):
+        for path in ("a" * 300, "a/" * 3000, "circle", "file", "file/below", "/dev/zero"):
+            done = vi_dist(command, path)
+            assert done.exit_code == 2, (command, path[:20], done.stderr)
+            assert "Traceback" not in done.stderr and path[:20] in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 import traceback
@@ -14,6 +15,15 @@ import typer
 from vi_dist.redaction import redacted
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+_BAD_PATHS = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EISDIR,
+)
 STARTED = time.perf_counter()
 """When the command began, near enough."""
 
@@ -51,10 +61,17 @@ def say(message: str) -> None:
 def _is_bad_input(error: Exception) -> bool:
     from vi_dist.errors import SpecError
 
-    return isinstance(error, SpecError)
+    return isinstance(error, SpecError) or _is_bad_path(error)
+
+
+def _is_bad_path(error: Exception) -> bool:
+    """Whether a path that the user gave leads nowhere, or to where she may not go."""
+    return isinstance(error, OSError) and error.errno in _BAD_PATHS and error.filename is not None
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and _is_bad_path(error):
+        return f"{error.filename}: {error.strerror}"
     if _is_bad_input(error):
         return str(error)
     return f"{type(error).__name__}: {error} (vi-dist --debug shows more)"
