@@ -37,6 +37,7 @@ PLAIN: tuple[Any, ...] = (
     {"low": 1, "high": 0}, {"low": 1e-3, "high": 0.1, "log": True}, {"low": 0, "high": 2**40},
     {"low_rank": {"rank": 2}},
     {"low_rank": {"rank": 10**9}}, {"nsf": {"hidden": 1024, "transforms": 64, "bins": 256}}, {"mixture": None},
+    {"nsf": {"transforms": 32}},
     {"mixture": {"components": [2, 3]}}, {"a": {"b": {"c": {"d": 1}}}}, _nested(5), _nested(120), {"mean_field": {}},
     {"adam": {"eps": 1e300}}, {"adam": {"beta1": 1.0}}, {"amari": {"alpha": float("nan")}}, {"dual": {"of": "dual"}},
     {"": 1}, {"x" * 5000: 1},

@@ -12,7 +12,7 @@ MOST_STEPS = 10**9
 """Steps of all configurations together: the curves of so many take 32 GB."""
 MOST_BYTES = 64 << 30
 """Memory of one step of a pack at most, by the estimate."""
-MOST_NUMBERS = 1 << 30
+MOST_NUMBERS = 1 << 27
 """Parameters of one guide at most."""
 
 
@@ -37,7 +37,8 @@ def guide_numbers(guide: Choice, coordinates: int) -> int:
     full = guide.name in ("full_rank", "laplace") or bool(given.get("full_rank"))
     own = coordinates * ((coordinates if full or "hidden" in given else 1) + 2 + number("rank"))
     outputs = coordinates * max(2, 3 * number("bins"))
-    layers = number("transforms") * number("hidden") * (coordinates + number("hidden") + outputs)
+    width = number("hidden") if coordinates > 1 else 0  # a single coordinate has no networks
+    layers = number("transforms") * (width * (coordinates + width) + max(1, width) * outputs)
     return own * max(1, number("components")) + layers
 
 

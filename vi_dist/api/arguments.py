@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vi_dist.errors import SpecError
 from vi_dist.sweep.dimension import SEED
+from vi_dist.sweep.fields import text
 from vi_dist.sweep.values import expected, parse_value, plain, show
 from vi_dist.vi.table import Argument
 
@@ -20,8 +21,10 @@ def folder(value: object, key: str) -> Path:
     """A path. Raises `SpecError` for what is none."""
     if not isinstance(value, str | os.PathLike) or isinstance(path := os.fspath(value), bytes):
         raise SpecError(f"{show(value)} is no path", key=key, allowed=("text", "a pathlib.Path"))
-    if "\0" in path or not path:
-        raise SpecError(f"{show(path)} is no path", key=key, allowed=("text", "a pathlib.Path"))
+    try:
+        text(path)
+    except SpecError as error:
+        raise SpecError(f"{show(path)} is no path: {error.message}", key=key, allowed=error.allowed) from None
     return Path(path)
 
 

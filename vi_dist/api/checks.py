@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vi_dist.api.arguments import folder
 from vi_dist.api.precision import check_precision
 from vi_dist.cluster.additive import check_shards_add_up, shared_shapes
 from vi_dist.cluster.batching import check_additive, probe
@@ -228,4 +229,5 @@ def as_arrays(data: object) -> Mapping[str, Any] | str | list[str] | None:
 
 def _absolute(path: str | Path) -> str:
     """A path for workers, whose current directories are others; an address as it is."""
-    return str(path) if is_address(path) else str(Path(path).absolute())
+    named = folder(path, "data")
+    return str(path) if is_address(path) else str(named.absolute())

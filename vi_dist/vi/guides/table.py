@@ -26,7 +26,7 @@ def _count(default: int, description: str, low: int = 1, high: int = 1024) -> Ar
 
 def _layers(transforms: int) -> dict[str, Argument]:
     return {
-        "transforms": _count(transforms, "number of layers", high=64),
+        "transforms": _count(transforms, "number of layers", high=32),
         "hidden": _count(32, "width of the two hidden layers of each network"),
     }
 
