@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vi_dist.cli.progress import describe
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.executor import Handle, WorkerLost
 from vi_dist.cluster.inline_executor import InlineExecutor
@@ -241,13 +242,18 @@ def test_a_diverged_configuration_is_told_so_even_when_interrupted(
 ) -> None:
     runs = runs_of([configuration(steps=100_000), configuration(steps=100_000, learning_rate=1e30)])
 
+    moments: list[Progress] = []
     asked: list[Progress] = []
 
     def interrupt(moment: Progress) -> None:
+        moments.append(moment)
         if moment.steps_done > 200 and not asked:
             asked.append(moment)
             os.kill(os.getpid(), signal.SIGINT)
 
     Driver(runs, toy_setup(), InlineExecutor(), callback=interrupt, chunk_seconds=0.05).run()
     assert [outcome.status for outcome in runs[0].outcomes or ()] == ["interrupted", "diverged"]
+    last = moments[-1]
+    assert (last.done, last.total, last.interrupted) == (1, 2, True), "what was cut off is not done"
+    assert describe(last).startswith("1/2 configurations, interrupted, writing results")
     assert np.isnan([outcome.elbo for outcome in runs[0].outcomes or ()]).all()

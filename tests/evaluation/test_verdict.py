@@ -49,7 +49,7 @@ def test_fewer_draws_than_the_thresholds_were_tuned_with_give_no_verdict(samples
         assert found.word == NOT_JUDGED
         assert f"took {samples:,} draws" in found.sentence and "{samples: 4096}" in found.sentence
     stopped = verdict(Evaluation(**{**vars(GOOD), "samples": samples}), [], "", "stopped after 250 steps")
-    assert "let the fit take all its steps" in stopped.sentence
+    assert "take more steps (an evaluation at a rung has fewer draws)" in stopped.sentence
 
 
 @pytest.mark.parametrize("unfinished", ["not converged", "stopped after 200 steps"])

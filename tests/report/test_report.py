@@ -229,6 +229,18 @@ def test_a_sweep_in_which_nothing_finished_says_so(swept: Path, tmp_path: Path) 
     assert html.count("Left out:") == 4 and html.count("<figure>") == 1
 
 
+def test_the_report_on_an_evaluation_of_two_draws_is_whole(swept: Path, tmp_path: Path) -> None:
+    """The threshold of so few draws lies far below the axes of k-hat, whose values are infinite."""
+    directory = tmp_path / "two"
+    shutil.copytree(swept, directory)
+    spec = (directory / "spec.resolved.yaml").read_text().replace("samples: 4096", "samples: 2")
+    (directory / "spec.resolved.yaml").write_text(spec)
+    frame = pd.read_parquet(directory / "leaderboard.parquet")
+    frame["khat"] = frame["khat"].where(frame["khat"].isna(), np.inf)
+    frame.to_parquet(directory / "leaderboard.parquet")
+    assert "Not judged: the evaluation took 2 draws" in page(Findings.read(directory))
+
+
 def test_a_sweep_in_which_nothing_could_be_ranked_says_so_and_judges_nobody(
     swept: Path, tmp_path: Path
 ) -> None:

@@ -122,6 +122,8 @@ def sync(directory: Path, tracking_uri: str | None = None) -> None:
     if summary.error:
         say(f"all else is in {summary.tracking_uri}; {summary.error}")
         raise typer.Exit(FAILED)
+    if summary.champion:
+        say(f"champion: {summary.champion}")
     typer.echo(f"everything is in {summary.tracking_uri}")
 
 

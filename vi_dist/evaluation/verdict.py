@@ -151,7 +151,7 @@ def _too_few(samples: int, unfinished: str) -> str:
     """The sentence on an evaluation of too few draws."""
     cure = f"write evaluation: {{samples: {DRAWS}}} in the spec"
     if unfinished:
-        cure += ", and let the fit take all its steps, since rungs are evaluated on fewer draws"
+        cure += ", and take more steps (an evaluation at a rung has fewer draws)"
     though = f" of a fit that is {unfinished}" if unfinished else ""
     return (
         f"Not judged: the evaluation{though} took {samples:,} draws, and the verdict's thresholds hold from {DRAWS:,} "

@@ -58,10 +58,11 @@ def khat_figure(findings: Findings) -> Figure:
 def _limits(axes: Axes, threshold: float) -> None:
     """The lines that part trust from distrust, each with its number."""
     line: dict[str, Any] = {"color": MUTED, "linewidth": 1, "linestyle": "--"}
-    axes.axhline(threshold, **line)
-    axes.axvline(GOOD_GAP, **line)
     look: dict[str, Any] = {"fontsize": 8, "color": MUTED, "textcoords": "offset points"}
-    axes.annotate(
-        f"k-hat {threshold:.2f}", (0, threshold), (4, 3), xycoords=("axes fraction", "data"), **look
-    )
+    if threshold > axes.get_ylim()[0]:  # that of a few draws lies far below the axes
+        axes.axhline(threshold, **line)
+        axes.annotate(
+            f"k-hat {threshold:.2f}", (0, threshold), (4, 3), xycoords=("axes fraction", "data"), **look
+        )
+    axes.axvline(GOOD_GAP, **line)
     axes.annotate(f"gap {GOOD_GAP:g}", (GOOD_GAP, 1), (4, -9), xycoords=("data", "axes fraction"), **look)
