@@ -43,7 +43,7 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.update(self._task, total=moment.steps_total, completed=moment.steps_done, text=text)
             return
-        over = moment.interrupted or moment.done == moment.total
+        over = moment.done == moment.total
         if text != self._last and (over or time.monotonic() >= self._next):
             self._next, self._last = time.monotonic() + LINE_SECONDS, text
             print(text, file=sys.stderr, flush=True)
@@ -51,8 +51,9 @@ class ProgressLine:
 
 def describe(moment: Moment) -> str:
     """A moment in one line; what a narrow terminal cuts off comes last."""
-    parts = [f"{moment.done}/{moment.total} configurations", f"{moment.steps_per_second:,.0f} steps/s"]
-    if moment.interrupted:
+    whole = moment.done - moment.cut_off
+    parts = [f"{whole}/{moment.total} configurations", f"{moment.steps_per_second:,.0f} steps/s"]
+    if moment.cut_off:
         parts = [parts[0], "interrupted, writing results"]
     elif moment.done == moment.total:
         parts = [parts[0], "writing results"]

@@ -108,7 +108,7 @@ class Driver:
                     self._step()
                 if interrupts.requested:
                     self._interrupt()
-                self._meter.tell("", at_once=True, interrupted=self.interrupted)
+                self._meter.tell("", at_once=True)
             finally:
                 self.executor.close()
 

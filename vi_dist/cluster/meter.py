@@ -43,8 +43,8 @@ class Meter:
         self._seen: deque[tuple[float, int]] = deque([(self._began, 0)])
         here = (sum(len(run.members) for run in runs), sum(run.steps_wanted() for run in runs))
         self._total, self._steps_total = expected or here
-        self._steps = self._done = self._given_up = 0
-        self._over: dict[int, int] = {}
+        self._steps = self._done = self._cut_off = self._given_up = 0
+        self._over: dict[int, tuple[int, int]] = {}
         self._best: tuple[str, float] | None = None
 
     def stepped(self, chunk: Chunk) -> None:
@@ -55,14 +55,17 @@ class Meter:
         """Count a pack's outcomes; once more after a rung has decided on those that paused."""
         assert run.outcomes is not None
         index = run.task.index
-        over = sum(outcome.over and outcome.status != "interrupted" for outcome in run.outcomes)
+        over = sum(outcome.over for outcome in run.outcomes)
+        cut_off = sum(outcome.status == "interrupted" for outcome in run.outcomes)
         if index not in self._over:
             self._given_up += run.steps_wanted() - run.steps_taken()
             self._take_best(run)
-        self._done += over - self._over.get(index, 0)
-        self._over[index] = over
+        before = self._over.get(index, (0, 0))
+        self._done += over - before[0]
+        self._cut_off += cut_off - before[1]
+        self._over[index] = (over, cut_off)
 
-    def tell(self, waiting: str, *, at_once: bool = False, interrupted: bool = False) -> None:
+    def tell(self, waiting: str, *, at_once: bool = False) -> None:
         """Report the moment, unless the last report was just now; `at_once` reports in any case.
 
         `waiting` says what is missing while no worker is there; it is reported after a while.
@@ -85,7 +88,7 @@ class Meter:
                 best=self._best,
                 objective=self._objective,
                 note=waiting if now - self._began > _PATIENCE_SECONDS else "",
-                interrupted=interrupted,
+                cut_off=self._cut_off,
             )
         )
 

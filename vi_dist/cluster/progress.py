@@ -11,7 +11,7 @@ class Progress:
     """A moment of a sweep.
 
     Attributes:
-        done, total: configurations; what Ctrl-C has cut off is not done.
+        done, total: configurations that have ended, and all.
         steps_done, steps_total: optimizer steps, summed over configurations.
         steps_per_second: configuration-steps a second, recently.
         seconds: since the sweep began.
@@ -19,7 +19,7 @@ class Progress:
         best: name and objective of the best configuration so far.
         note: what the sweep is waiting for, if it is.
         objective: what the best is best by.
-        interrupted: whether Ctrl-C has ended the sweep.
+        cut_off: of those that have ended, how many Ctrl-C ended.
     """
 
     done: int
@@ -32,7 +32,7 @@ class Progress:
     best: tuple[str, float] | None = None
     note: str = ""
     objective: str = "elbo"
-    interrupted: bool = False
+    cut_off: int = 0
 
 
 ProgressCallback = Callable[[Progress], None]
