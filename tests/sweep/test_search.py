@@ -71,6 +71,26 @@ def test_it_learns(catalogue: Catalogue) -> None:
     assert good(last) > 2 * good(first)
 
 
+def test_a_long_search_learns_from_the_best_and_the_latest(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = generations(search(catalogue, configurations=140))
+    monkeypatch.setattr("vi_dist.sweep.search.LEARNT_FROM", 40)
+    found, other = search(catalogue, configurations=140), search(catalogue, configurations=140)
+    asked = generations(found)
+    assert asked == generations(other)
+    assert asked[:3] == whole[:3] and asked[4:] != whole[4:]  # nothing is forgotten up to 60
+    everything = [one for generation in asked for one in generation]
+    assert len(set(everything)) == 140
+    trials = found._opened.get_trials(deepcopy=False)
+    assert len(trials) <= 60
+    finished = [
+        value(one) for g in asked for p, one in enumerate(g) if p % 7 != 6 and value(one) == value(one)
+    ]
+    best = max(trial.value for trial in trials if trial.last_step is None and trial.value is not None)
+    assert best == max(finished)
+
+
 def test_arguments_are_asked_only_where_they_belong(catalogue: Catalogue) -> None:
     everything = [one for asked in generations(search(catalogue)) for one in asked]
     low_rank = [one for one in everything if one.guide.name == "low_rank"]
