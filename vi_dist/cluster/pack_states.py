@@ -30,6 +30,7 @@ class PackStates:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._found = self._numbers()
+        self._there = {pack: set(numbers) for pack, numbers in self._found.items()}
         self._superseded: dict[int, tuple[int, int]] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -38,6 +39,8 @@ class PackStates:
     def write(self, pack: int, chunks: int, state: bytes) -> None:
         """Keep the state of a pack after so many chunks."""
         self._path(pack, chunks).write_bytes(framed(state))
+        with self._changed:
+            self._there.setdefault(pack, set()).add(chunks)
 
     def newest(self, pack: int, chunks: int) -> tuple[int, bytes]:
         """The newest whole state of a pack after at most so many chunks, and after how many; 0 if there is none.
@@ -87,11 +90,11 @@ class PackStates:
 
     def _remove(self, batch: dict[int, tuple[int, int]]) -> None:
         """The states of some packs that later ones replace."""
-        there = self._numbers()
-        older = {
-            pack: [number for number in there.get(pack, ()) if number <= chunks - kept]
-            for pack, (chunks, kept) in batch.items()
-        }
+        with self._changed:
+            older = {
+                pack: [number for number in self._there.get(pack, ()) if number <= chunks - kept]
+                for pack, (chunks, kept) in batch.items()
+            }
         replacing = [pack for pack in batch if older[pack]]
         for pack in replacing:
             with suppress(FileNotFoundError):  # a later one is there already
@@ -102,6 +105,9 @@ class PackStates:
         for pack in replacing:
             for number in older[pack]:
                 self._path(pack, number).unlink(missing_ok=True)
+        with self._changed:
+            for pack in replacing:
+                self._there[pack].difference_update(older[pack])
 
     def _numbers(self) -> dict[int, list[int]]:
         """Chunks after which there are states, by pack."""
