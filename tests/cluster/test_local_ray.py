@@ -36,19 +36,24 @@ from vi_dist.cluster.ray_executor import RayExecutor
 from vi_dist.cluster.setup import Setup
 
 STRANGER = '''
-import os, sys
-from ray._raylet import GcsClient
-from ray.exceptions import AuthenticationError
+import sys
+from vi_dist.cluster.build_source import BuildSource
+from vi_dist.cluster.ray_executor import RayExecutor
+from vi_dist.cluster.setup import Setup
+from vi_dist.errors import SpecError
+executor = RayExecutor(sys.argv[1], max_actors=1)
 try:
-    print(GcsClient(sys.argv[1]).internal_kv_get(b"session_name", b"session").decode()[:7])
-except AuthenticationError:
-    print("AuthenticationError")
+    executor.open(Setup(BuildSource(path=sys.argv[2])), 1)
+    executor.close()
+    print("let in")
+except SpecError as fault:
+    print(fault)
 '''
 
 def ask(**environment):
     done = subprocess.run(
-        [sys.executable, "-c", STRANGER, ray.get_runtime_context().gcs_address],
-        env={**os.environ, "RAY_AUTH_MODE": "token", **environment}, capture_output=True, text=True)
+        [sys.executable, "-c", STRANGER, ray.get_runtime_context().gcs_address, sys.argv[1]],
+        env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **environment}, capture_output=True, text=True)
     return done.stdout.strip() or done.stderr
 
 executor = RayExecutor(max_actors=1, cpus=1)
@@ -67,8 +72,9 @@ found = {
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     }),
-    "answer": ask(RAY_AUTH_TOKEN=actor.environ()["RAY_AUTH_TOKEN"]),
-    "stranger": ask(RAY_AUTH_TOKEN="another-token-0123456789"),
+    "owner": ask(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=actor.environ()["RAY_AUTH_TOKEN"]),
+    "stranger": ask(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="another-token-0123456789"),
+    "nobody": ask(RAY_AUTH_MODE="disabled"),
 }
 (raylet,) = (process for process in mine.children() if process.name() == "raylet")
 raylet.kill()
@@ -121,9 +127,10 @@ def test_only_this_machine_can_reach_it(reach: dict[str, Any]) -> None:
     assert {"gcs_server", "raylet", "ray::PackActor"} <= {name for name, _ in reach["listening"]}
 
 
-def test_whoever_has_another_token_is_refused(reach: dict[str, Any]) -> None:
-    assert reach["answer"] == "session"
-    assert reach["stranger"] == "AuthenticationError"
+def test_whoever_has_another_token_or_none_is_refused(reach: dict[str, Any]) -> None:
+    assert reach["owner"].endswith("let in")
+    for refused in (reach["stranger"], reach["nobody"]):
+        assert "asks for a token" in refused and "RAY_AUTH_TOKEN" in refused
 
 
 def test_its_files_are_the_users_alone_and_gone_at_the_end(reach: dict[str, Any]) -> None:

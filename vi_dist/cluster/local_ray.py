@@ -103,13 +103,11 @@ class LocalRay:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self) -> None:
-        with _ONE, _loopback_only():
-            logging.getLogger("ray").setLevel(logging.ERROR)
-            with exported(self._environment):
-                _read_environment()
-                for attempt in range(TRIES):
-                    if self._over.is_set() or self._start(attempt + 1):
-                        break
+        with _ONE:
+            try:
+                self._try_to_start()
+            except BaseException as error:  # whoever waits must hear of it
+                self._fault = error
             self._ready.set()
             self._over.wait()
             ray.shutdown()
@@ -117,6 +115,14 @@ class LocalRay:
                 self._node.kill_all_processes(check_alive=False, allow_graceful=True)
             _end_processes(self._folder)
             _read_environment()
+
+    def _try_to_start(self) -> None:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        with _loopback_only(), exported(self._environment):
+            _read_environment()
+            for attempt in range(TRIES):
+                if self._over.is_set() or self._start(attempt + 1):
+                    break
 
     def _start(self, attempt: int) -> bool:
         """Start Ray's processes and connect to them; returns whether that went well."""

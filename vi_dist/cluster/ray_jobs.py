@@ -16,6 +16,7 @@ from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from vi_dist.cluster.ray_token import token_refused
 from vi_dist.cluster.staging import SPEC, Staged, check_size
 from vi_dist.errors import SpecError
 
@@ -142,12 +143,7 @@ class RayJobs:
         try:
             yield
         except AuthenticationError as error:
-            raise SpecError(
-                f"the cluster at {self.address} asks for a token: {error.message.splitlines()[0]}. Set "
-                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token (default: "
-                "~/.ray/auth_token)",
-                key="address",
-            ) from error
+            raise token_refused(self.address, error) from error
         except ConnectionError as error:
             raise SpecError(
                 f"no Ray dashboard answers at {self.address}; give that of the cluster's head, for example "
