@@ -30,10 +30,8 @@ from vi_dist.tracking.lock import FileLock
 
 log = logging.getLogger(__name__)
 
-TRIES = 3
-"""How often Ray is started before the start counts as failed."""
-START_SECONDS = 60
-"""How long Ray's processes may take to come up in one try; Ray's own 30 s are too short on a busy machine."""
+PATIENCE_SECONDS = (60, 120, 240)
+"""How long Ray's processes may take to come up, try by try; Ray's own 30 s are too short on a busy machine."""
 LOOPBACK = "127.0.0.1"
 FOLDER_PREFIX, FOLDER_LOCK = "vi-dist-ray-", "lock"
 
@@ -70,8 +68,8 @@ class LocalRay:
         """
         if self._ready.wait(timeout) and self._fault is not None:
             raise SpecError(
-                f"Ray did not come up on this machine in {TRIES} tries ({self._fault}), perhaps because the machine is "
-                "too busy; executor: inline (--executor inline) fits in this process, without Ray",
+                f"Ray did not come up here in {len(PATIENCE_SECONDS)} tries ({self._fault}), perhaps because "
+                "the machine is too busy; executor: inline (--executor inline) fits in this process, without Ray",
                 key="executor",
             ) from self._fault
         return self._ready.is_set()
@@ -118,13 +116,13 @@ class LocalRay:
 
     def _try_to_start(self) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        with _loopback_only(), exported(self._environment):
-            _read_environment()
-            for attempt in range(TRIES):
-                if self._over.is_set() or self._start(attempt + 1):
-                    break
+        for seconds in PATIENCE_SECONDS:
+            with _loopback_only(), exported({**self._environment, **_patience(seconds)}):
+                _read_environment()
+                if self._over.is_set() or self._start():
+                    return
 
-    def _start(self, attempt: int) -> bool:
+    def _start(self) -> bool:
         """Start Ray's processes and connect to them; returns whether that went well."""
         try:
             # As `ray start` does. `ray.init` takes no ports for the raylet's agents, and a raylet that has to learn
@@ -150,7 +148,7 @@ class LocalRay:
             ray.shutdown()
             _end_processes(self._folder)
             if not self._over.is_set():
-                log.warning("Ray did not come up (try %d of %d): %s", attempt, TRIES, error)
+                log.warning("Ray did not come up, which may be tried again: %s", error)
             return False
         self._fault = None
         return True
@@ -181,9 +179,12 @@ def _settings() -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_raylet_start_wait_time_s": str(START_SECONDS),
-        "RAY_gcs_server_port_wait_time_s": str(START_SECONDS),
     }
+
+
+def _patience(seconds: int) -> dict[str, str]:
+    """Ray's settings of how long it waits for its processes."""
+    return {"RAY_raylet_start_wait_time_s": str(seconds), "RAY_gcs_server_port_wait_time_s": str(seconds)}
 
 
 def _read_environment() -> None:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import AuthenticationError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from vi_dist.cluster.executor import Executor, Handle, WorkerError, WorkerLost
 from vi_dist.cluster.local_ray import LocalRay
-from vi_dist.cluster.ray_token import token_refused
+from vi_dist.cluster.ray_token import check_token
 from vi_dist.errors import SpecError
 from vi_dist.uncollected import uncollected
 
@@ -175,10 +175,9 @@ class RayExecutor(Executor):
             while not self._session.wait(WAIT_SECONDS):
                 pass
             return
+        check_token(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except AuthenticationError as error:
-            raise token_refused(address, error) from error
         except (ConnectionError, ValueError, RuntimeError) as error:
             first = str(error).strip().split("\n")[0]
             raise SpecError(f"no Ray cluster answers at {address!r}: {first}", key="address") from error

@@ -1,7 +1,8 @@
-"""A Ray cluster that asks for a token."""
+"""Ray clusters that ask for a token."""
 
 from __future__ import annotations
 
+from ray._raylet import GcsClient
 from ray.exceptions import AuthenticationError
 
 from vi_dist.errors import SpecError
@@ -19,3 +20,18 @@ def token_refused(address: str, error: AuthenticationError) -> SpecError:
         "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token (default: ~/.ray/auth_token)",
         key="address",
     )
+
+
+def check_token(address: str) -> None:
+    """Raise `SpecError` if the cluster at ``host:port`` refuses our token.
+
+    `ray.init` would try for half a minute, and then say no more than that it cannot connect.
+    """
+    if "://" in address or ":" not in address:
+        return
+    try:
+        GcsClient(address=address)
+    except AuthenticationError as error:
+        raise token_refused(address, error) from error
+    except Exception:  # for `ray.init` to tell
+        return
