@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined] # its stubs lack it
 from ray.exceptions import AuthenticationError
 
 from vi_dist.errors import SpecError
