@@ -44,6 +44,16 @@ def sealed_json(data: Mapping[str, Any]) -> bytes:
     return sealed(json.dumps({CHECKSUM: EMPTY_MARK, **data}, indent=1).encode())
 
 
+def seal_file(path: Path, *, durable: bool = True) -> None:
+    """Fill in the empty mark of a file, the last one where there are several; `durable` as for `replace_file`."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        place = content.rfind(EMPTY_MARK.encode())
+        content[place : place + len(EMPTY_MARK)] = _mark(content, place)
+        content.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> Path:
     """Write a file so that its name always stands for a whole one, also after the machine went down.
 

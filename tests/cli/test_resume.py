@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 from click.testing import Result
 from mlflow.tracking import MlflowClient
 
+from vi_dist.checked_files import read_json
 from vi_dist.report.sweep_directory import find_sweep, read_curves, read_leaderboard
 from vi_dist.sweep.spec import load_spec
 from vi_dist.tracking.store import KEY_TAG
@@ -80,7 +80,9 @@ def test_a_killed_sweep_resumed_ends_as_the_undisturbed_one(
     )
     pd.testing.assert_frame_equal(read_curves(killed), read_curves(whole))
     assert told(killed) == told(whole), "every point once, every run closed as it ended"
-    assert (killed / "plan.json").read_text() == (whole / "plan.json").read_text()
+    plans = [read_json(directory / "plan.json") for directory in (killed, whole)]
+    assert plans[0]["configurations"] == plans[1]["configurations"]
+    assert plans[0]["packs"] == plans[1]["packs"]
 
     again = vi_dist("resume", "killed")
     assert again.exit_code == 2
@@ -99,9 +101,7 @@ def test_what_is_not_the_same_sweep_any_more_does_not_go_on(
     assert model.read_text() != text
     refused = vi_dist("resume", str(killed))
     assert refused.exit_code == 2
-    assert "not those that this sweep began with" in refused.stderr
+    assert "model.py: model: the model has changed since the sweep in" in refused.stderr
     assert load_spec(killed / "spec.resolved.yaml").search == "tpe"
 
-    os.rename(killed / "journal", killed / "elsewhere")
-    assert "nothing to go on from" in vi_dist("resume", str(killed)).stderr
     assert "no sweep here" in vi_dist("resume", str(folder)).stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Gamma, Normal
 
+from vi_dist.checked_files import read_json
 from vi_dist.errors import ModelError
 from vi_dist.model.decorators import functional, param, random_variable
 from vi_dist.model.model import Model
@@ -82,7 +82,7 @@ def test_draws_are_those_of_the_guide_in_memory(
 def test_no_code_is_loaded_from_disk(engine: Callable[..., Any], tmp_path: Path) -> None:
     """The description is JSON that says which family over which sites."""
     write(engine(model), "mean_field", tmp_path)
-    description = json.loads((tmp_path / DESCRIPTION).read_text())
+    description = read_json(tmp_path / DESCRIPTION)
     assert description == {
         "family": "mean_field",
         "arguments": {"whiten": False},

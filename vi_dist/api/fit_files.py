@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from vi_dist.api.checks import as_arrays
 from vi_dist.api.fit import NUMBERS, Fit, make_fit
+from vi_dist.checked_files import read_json, replace_file, sealed_json
 from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import joined_params
-from vi_dist.errors import SpecError
+from vi_dist.errors import DamagedFile, SpecError
 from vi_dist.sweep.configuration import Choice
 from vi_dist.vi import saved_guide
+from vi_dist.vi.saved_guide import CURE
+from vi_dist.vi.tensor_file import read_tensors, write_tensors
 
 DESCRIPTION, LOSSES = "fit.json", "losses.safetensors"
 _FIELDS = ("key", "name", "configuration", "status", "reason", "steps")
@@ -41,8 +42,8 @@ def save_fit(fit: Fit, directory: Path) -> None:
     description: dict[str, Any] = {name: getattr(fit, name) for name in _FIELDS}
     description |= {name: _number(getattr(fit, name)) for name in NUMBERS}
     description["coordinates"] = coordinates(prepared)
-    save_file({"losses": fit.losses.contiguous()}, directory / LOSSES)
-    (directory / DESCRIPTION).write_text(json.dumps(description, indent=1))
+    write_tensors(directory / LOSSES, {"losses": fit.losses})
+    replace_file(directory / DESCRIPTION, sealed_json(description))
 
 
 def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
@@ -55,7 +56,7 @@ def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
     file = directory / DESCRIPTION
     if not file.is_file():
         raise SpecError(f"there is no saved fit here: no {DESCRIPTION}", path=directory)
-    description = json.loads(file.read_text())
+    description = read_json(file, CURE)
     source = BuildSource(path=build) if isinstance(build, str) else BuildSource(function=build)
     dtype = DTYPES[description["configuration"]["dtype"]]
     prepared = PreparedModel(Setup(source, as_arrays(data)), dtype)
@@ -66,13 +67,20 @@ def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
             "it was made with",
             path=file,
         )
-    tensors = load_file(directory / saved_guide.PARAMS)
+    tensors = _tensors(directory / saved_guide.PARAMS)
     flat = tensors.pop("model.params", torch.zeros(0, dtype=dtype))
     whole = torch.cat((flat.new_zeros(prepared.layout.size), flat))
     own = {site.name: site.take(whole).clone() for site in prepared.layout.params}
-    losses = load_file(directory / LOSSES)["losses"]
+    losses = _tensors(directory / LOSSES)["losses"]
     params = joined_params(tensors, own)
     return make_fit(description["key"], description["configuration"], description, losses, params, prepared)
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return read_tensors(file, CURE)
+    except FileNotFoundError:
+        raise DamagedFile("is missing", path=file, cure=CURE) from None
 
 
 def _number(value: float) -> float | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,9 @@ import pandas as pd
 from vi_dist.api import arguments
 from vi_dist.api.checks import as_arrays
 from vi_dist.api.fit import Fit, make_fit
+from vi_dist.api.resuming import check_model
 from vi_dist.api.shards import sharding
+from vi_dist.checked_files import read_json
 from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.prepared import PreparedModel
@@ -24,20 +26,22 @@ from vi_dist.evaluation.verdict import Verdict
 from vi_dist.redaction import redacted
 from vi_dist.report.leaderboard import best, unranked
 from vi_dist.report.sweep_directory import (
+    MENDING,
     PLAN,
-    SPEC,
     SPOOL,
     find_sweep,
     read_curves,
     read_leaderboard,
     read_rungs,
+    read_spec,
     read_summary,
 )
-from vi_dist.sweep.secret_addresses import read_secrets
-from vi_dist.sweep.spec import SweepSpec, load_spec
+from vi_dist.sweep.spec import SweepSpec
 from vi_dist.sweep.values import show
 from vi_dist.tracking.state import State
 from vi_dist.tracking.sync import stored_uri
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,15 +71,19 @@ class SweepResult:
     def load(cls, directory: Path | str, build: Any = None, data: object = None) -> SweepResult:
         """The result in a sweep's directory, or of the newest sweep in an output directory.
 
-        A sweep of a spec finds its model and data by itself; `build` and `data` replace them. Where they are gone,
-        tables, figures and the verdict are there all the same.
+        A sweep of a spec finds its model and data by itself, if the model's file is the one that the sweep was made
+        with; `build` and `data` replace them. Where they are gone or have changed, tables, figures and the verdict are
+        there all the same.
         """
         found = find_sweep(arguments.folder(directory, "directory"))
         check_build(build)
         source = BuildSource(path=build) if isinstance(build, str) else build and BuildSource(function=build)
         try:
-            spec = load_spec(found / SPEC, read_secrets(found), needs_model=False)
-        except SpecError:
+            spec = read_spec(found)
+            if source is None and spec.model is not None:
+                check_model(spec, found)
+        except SpecError as error:
+            log.warning("the model of %s is left out: %s", found.name, error)
             return cls(found, source, data)
         if source is None and spec.model:
             source = BuildSource(path=spec.model)
@@ -159,7 +167,7 @@ class SweepResult:
     @cached_property
     def spec(self) -> SweepSpec:
         """The sweep's spec with every default."""
-        return load_spec(self.directory / SPEC, read_secrets(self.directory), needs_model=False)
+        return read_spec(self.directory)
 
     @property
     def timings(self) -> dict[str, float]:
@@ -214,7 +222,7 @@ class SweepResult:
 
     @cached_property
     def _configurations(self) -> dict[str, dict[str, Any]]:
-        plan = json.loads((self.directory / PLAN).read_text())
+        plan = read_json(self.directory / PLAN, MENDING)
         found: dict[str, dict[str, Any]] = plan["configurations"]
         return found
 

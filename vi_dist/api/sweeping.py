@@ -98,7 +98,7 @@ def run_sweep(
         # MLflow takes a parameter's value once: of a sweep that goes on elsewhere it keeps where it began.
         began = spec if resumed is None else first_spec(resumed, spec)
         write_secrets(files.directory, began.to_dict())
-        files.write_plan(planned.configurations, planned.packs, began.to_yaml())
+        files.write_plan(planned.configurations, planned.packs, began.to_yaml(), build.file_digest())
         recorder = Recorder(
             tracker,
             planned.configurations,

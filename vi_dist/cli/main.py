@@ -70,6 +70,12 @@ Champion = Annotated[
         help="Give the winner the alias champion in MLflow, whoever has it and however good it is.",
     ),
 ]
+RunModel = Annotated[
+    bool,
+    typer.Option(
+        "--run-model", help="Also run the sweep's model file, for draws that the directory alone cannot give."
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and more of the log.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Directory = Annotated[
@@ -141,6 +147,15 @@ def leaderboard(
     show(directory, top, as_json)
 
 
+@app.command()
+@guarded
+def doctor(directory: Directory, as_json: Json = False, debug: Debug = False) -> None:
+    """Say which files of a sweep are whole, damaged, missing or set aside; exits with 1 if something has to be done."""
+    from vi_dist.cli.doctor import doctor as examine
+
+    examine(directory, as_json=as_json)
+
+
 @app.command(name="list")
 @guarded
 def list_(
@@ -170,11 +185,13 @@ def ui(
 
 @app.command()
 @guarded
-def report(directory: Directory, output: Page = None, debug: Debug = False) -> None:
+def report(
+    directory: Directory, output: Page = None, run_model: RunModel = False, debug: Debug = False
+) -> None:
     """Write a sweep's report, one HTML file: leaderboard, verdict, curves, hyperparameters, k-hat, marginals."""
     from vi_dist.cli.report import report as write
 
-    write(directory, output)
+    write(directory, output, run_model=run_model)
 
 
 @app.command()
@@ -185,12 +202,13 @@ def compare(
         list[str], typer.Argument(metavar="KEY...", help="Keys, names or ranks of the leaderboard.")
     ],
     output: Page = None,
+    run_model: RunModel = False,
     debug: Debug = False,
 ) -> None:
     """Write the same report for chosen configurations, laid over one another."""
     from vi_dist.cli.report import compare as write
 
-    write(directory, keys, output)
+    write(directory, keys, output, run_model=run_model)
 
 
 @app.command()

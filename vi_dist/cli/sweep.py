@@ -57,6 +57,7 @@ def resume(directory: Path, chosen: Mapping[str, Any], *, champion: bool, as_jso
     from vi_dist.api.resuming import read_unfinished
 
     found, spec = read_unfinished(directory, chosen)
+    say(f"the model is {spec.model}, unchanged since the sweep began")
     _run(spec, as_json, champion, found)
 
 

@@ -45,6 +45,20 @@ class BuildSource:
         """The file that holds the function, if it is known by path."""
         return self.path.rpartition(":")[0] or None
 
+    def digest(self) -> str:
+        """SHA-256 of the file that holds the function, which is read and not run; empty if there is none.
+
+        Raises `ModelError` if the file cannot be read.
+        """
+        if self.file is None:
+            return ""
+        try:
+            return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelError(
+                f"the model cannot be read: {error.strerror}", path=self.file, key="model"
+            ) from None
+
     def load(self) -> Build:
         """The function; a file is run once per process. Raises `ModelError` if it is not there or does not run."""
         if self.function is not None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vi_dist.checked_files import replace_file
+from vi_dist.checked_files import EMPTY_MARK, replace_file, sealed, sealed_json
 from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.rows import row_of
@@ -32,22 +29,30 @@ from vi_dist.report.sweep_directory import (
     GUIDES,
     JOURNAL,
     LEADERBOARD,
+    MENDING,
+    ORIGIN,
     PACKS,
     PLAN,
     RUNGS,
     SPEC,
     SPOOL,
     SUMMARY,
+    Origin,
     Summary,
 )
+from vi_dist.report.table_file import read_table, write_table
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.halving import Rung
 from vi_dist.sweep.plan import Pack
+from vi_dist.vi.tensor_file import read_tensors, write_tensors
 
 REST_SECONDS, REST_SHARE = 5.0, 50
 """Least time between two versions of the tables of a sweep under way: so long, and so many times what the last took."""
 MODEL_PREFIX = "model."
 """Before the names of the model's own params, where they stand beside the guide's."""
+_SPEC_HEAD = f"""# The sweep's spec with every default, as it ran. To change it, change a copy.
+# {EMPTY_MARK}
+"""
 
 
 class SweepFiles(Observer):
@@ -89,10 +94,17 @@ class SweepFiles(Observer):
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         return cls(output_dir / f"{name.replace(' ', '_')}-{stamp}-{uuid.uuid4().hex[:4]}", keys, objective)
 
-    def write_plan(self, configurations: Sequence[Configuration], packs: Sequence[Pack], spec: str) -> None:
-        """Keep what the sweep is: its spec with every default, its configurations and how they are packed."""
-        replace_file(self.directory / SPEC, spec.encode())
-        self._plan = {"configurations": {}, "packs": []}
+    def write_plan(
+        self, configurations: Sequence[Configuration], packs: Sequence[Pack], spec: str, model: str = ""
+    ) -> None:
+        """Keep what the sweep is: its spec with every default, its configurations and how they are packed.
+
+        `model` is the digest of the model's file (`Origin`).
+        """
+        replace_file(self.directory / SPEC, sealed(f"{_SPEC_HEAD}{spec}".encode()))
+        origin = asdict(Origin(spec, model, digest_of_keys(self.keys)))
+        replace_file(self.directory / ORIGIN, sealed_json(origin))
+        self._plan = {"configurations": {}, "packs": [], "origin": origin}
         self._add_to_plan(self.keys, configurations, packs)
         self._write_plan()
 
@@ -112,7 +124,7 @@ class SweepFiles(Observer):
         self._plan["packs"] += [pack.to_dict() for pack in packs]
 
     def _write_plan(self) -> None:
-        replace_file(self.directory / PLAN, json.dumps(self._plan, indent=1).encode())
+        replace_file(self.directory / PLAN, sealed_json(self._plan))
 
     def pack_ended(self, run: PackRun) -> None:
         """Keep guides, curves and rows."""
@@ -124,14 +136,14 @@ class SweepFiles(Observer):
             self._rows[member] = row_of(self.keys[member], configuration, outcome)
             if outcome.leaves:
                 params = joined_params(outcome.leaves, outcome.model_params)
-                tensors = {name: tensor.contiguous() for name, tensor in params.items()}
-                replace_file(self.guide(self.keys[member]), save(tensors), durable=False)
+                write_tensors(self.guide(self.keys[member]), params, durable=False)
         self._count(run)
         keys = [self.keys[member] for member in run.members]
         table = curve_table(
             dict(zip(keys, run.curves(), strict=True)), dict(zip(keys, run.first.tolist(), strict=True))
         )
-        replace_table(self.directory / PACKS / f"{run.task.index}.parquet", table)
+        part = self.directory / PACKS / f"{run.task.index}.parquet"
+        write_table(part, [table], table.schema, durable=False)
         if time.monotonic() >= self._next_writing:
             began = time.monotonic()
             self.write_tables()
@@ -172,7 +184,7 @@ class SweepFiles(Observer):
             self._write_plan()
         if RUNGS in self._stale:
             table = pa.Table.from_pandas(rung_table(self._rungs), preserve_index=False)
-            replace_table(self.directory / RUNGS, table)
+            write_table(self.directory / RUNGS, [table], table.schema)
         self._stale.clear()
         return self.write_leaderboard()
 
@@ -182,16 +194,13 @@ class SweepFiles(Observer):
             row["run_id"] = (run_ids or {}).get(row["key"], "")
         rows = [self._rows[member] for member in sorted(self._rows)]
         frame = leaderboard(rows, self._objective)
-        return replace_table(self.directory / LEADERBOARD, pa.Table.from_pandas(frame, preserve_index=False))
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return write_table(self.directory / LEADERBOARD, [table], table.schema)
 
     def write_curves(self) -> Path:
         """Join the curves of all packs into one table."""
         parts = sorted((self.directory / PACKS).glob("*.parquet"), key=lambda part: int(part.stem))
-        draft = self.directory / f"{CURVES}.new"
-        with pq.ParquetWriter(draft, curve_table({}).schema) as writer:
-            for part in parts:
-                writer.write_table(pq.read_table(part))
-        os.replace(draft, self.directory / CURVES)
+        write_table(self.directory / CURVES, map(read_table, parts), curve_table({}).schema)
         for part in parts:
             part.unlink()
         return self.directory / CURVES
@@ -200,7 +209,12 @@ class SweepFiles(Observer):
         """Keep how the sweep went."""
         taken, full = self._work
         summary = replace(summary, column_steps=(taken, full))
-        replace_file(self.directory / SUMMARY, summary.to_json().encode())
+        replace_file(self.directory / SUMMARY, sealed_json(summary.to_dict()))
+
+
+def digest_of_keys(keys: Sequence[str]) -> str:
+    """What stands for configurations by their keys, in order."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
 def joined_params(leaves: Mapping[str, Tensor], model_params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -216,13 +230,13 @@ def guide_file(directory: Path, key: str) -> Path:
 def read_params(directory: Path, key: str) -> dict[str, Tensor]:
     """A configuration's params as `joined_params` made them; empty if it has none."""
     file = guide_file(directory, key)
-    return load_file(file) if file.exists() else {}
+    return read_tensors(file, MENDING) if file.exists() else {}
 
 
 def read_curve(directory: Path, key: str, metric: str) -> Tensor:
     """One configuration's values of one curve, `(steps,)`."""
     conditions = [("configuration", "==", key), ("metric", "==", metric)]
-    table = pq.read_table(directory / CURVES, columns=["value"], filters=conditions)
+    table = read_table(directory / CURVES, MENDING, columns=["value"], filters=conditions)
     return torch.from_numpy(table["value"].to_numpy().copy())
 
 
@@ -255,11 +269,3 @@ def curve_table(
 def _coded(codes: Sequence[int], sizes: Sequence[int], names: Sequence[str]) -> Any:
     indices = np.repeat(np.asarray(codes, dtype=np.int32), np.asarray(sizes, dtype=np.int64))
     return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(names, pa.string()))
-
-
-def replace_table(path: Path, table: pa.Table) -> Path:
-    """Write a Parquet file as `replace_file` does."""
-    draft = path.with_name(f"{path.name}.new")
-    pq.write_table(table, draft)
-    os.replace(draft, path)
-    return path

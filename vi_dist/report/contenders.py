@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vi_dist.checked_files import read_json
 from vi_dist.errors import SpecError
 from vi_dist.report.leaderboard import best, objective_of
-from vi_dist.report.sweep_directory import PLAN
+from vi_dist.report.sweep_directory import MENDING, PLAN
 from vi_dist.sweep.configuration import CHOICES, Choice
 from vi_dist.vi.divergences import DIVERGENCES
 from vi_dist.vi.estimators import ESTIMATORS
@@ -59,7 +59,7 @@ def read_choices(directory: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """
     file = directory / PLAN
     plan: Mapping[str, Mapping[str, Any]] = (
-        json.loads(file.read_text())["configurations"] if file.exists() else {}
+        read_json(file, MENDING)["configurations"] if file.exists() else {}
     )
     rows = [plan.get(str(row["key"])) or row for row in frame.to_dict("records")]
     names = [name for name in (*CHOICES, *_NUMBERS) if all(name in row for row in rows)]

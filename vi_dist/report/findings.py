@@ -16,8 +16,8 @@ from vi_dist.evaluation.verdict import Verdict
 from vi_dist.report.contenders import Contender, chosen, contenders, read_choices
 from vi_dist.report.judging import judged
 from vi_dist.report.stored_draws import Drawer, stored_drawer
-from vi_dist.report.sweep_directory import CURVES, SPEC, read_leaderboard
-from vi_dist.sweep.yaml_file import read_yaml
+from vi_dist.report.sweep_directory import CURVES, MENDING, read_leaderboard, read_spec_data
+from vi_dist.report.table_file import read_frame
 from vi_dist.tracking.draws_table import draws_table
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,7 @@ class Findings:
     @cached_property
     def spec(self) -> Mapping[str, Any]:
         """The sweep's spec as plain data; its model and data need not be on this machine."""
-        spec: Mapping[str, Any] = read_yaml(self.directory / SPEC)
-        return spec
+        return read_spec_data(self.directory)
 
     @cached_property
     def choices(self) -> pd.DataFrame:
@@ -85,7 +84,7 @@ class Findings:
         coloured = list(dict.fromkeys(key for contender in self.contenders for key in contender.seeds))
         others = self.frame.loc[~self.frame["key"].isin(coloured), "key"].head(THIN)
         wanted = [("metric", "==", "train/elbo"), ("configuration", "in", [*coloured, *others])]
-        return _binned(pd.read_parquet(file, columns=["configuration", "step", "value"], filters=wanted))
+        return _binned(read_frame(file, MENDING, columns=["configuration", "step", "value"], filters=wanted))
 
     @cached_property
     def verdict(self) -> Verdict | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import warnings
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vi_dist.checked_files import read_json, replace_file, sealed_json
 from vi_dist.errors import ModelError
+from vi_dist.vi.graph_file import StoredMap, Unstorable, read_map, write_map
 from vi_dist.vi.guides.table import GUIDES
 from vi_dist.vi.layout import Layout
 from vi_dist.vi.noise import NoiseSite, NoiseSpace
 from vi_dist.vi.sampling import Constrain, constrain_rows, draw_flat
+from vi_dist.vi.tensor_file import read_tensors, write_tensors
 
-PARAMS, DESCRIPTION, CONSTRAIN = "params.safetensors", "guide.json", "constrain.pt2"
+log = logging.getLogger(__name__)
+
+PARAMS, DESCRIPTION = "params.safetensors", "guide.json"
+CONSTRAIN, CONSTANTS = "constrain.json", "constrain.safetensors"
+CURE = "save the fit again: Fit.save, or vi-dist resume on the sweep's directory"
 _MODEL_PARAMS = "model.params"
 
 
@@ -35,44 +40,58 @@ def save(
 ) -> None:
     """Write one guide: its leaves and the model's params `(p,)` (no leading axis), and how to draw from it.
 
-    Without a traced map (a model with Python control flow) `draws` will refuse; everything else is there.
+    Without a traced map (a model with Python control flow), or with one that cannot be stored as data, `draws` will
+    refuse; everything else is there.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: leaf.detach().cpu().contiguous() for name, leaf in leaves.items()}
     tensors[_MODEL_PARAMS] = params.detach().cpu().contiguous()
-    save_file(tensors, directory / PARAMS)
+    write_tensors(directory / PARAMS, tensors)
     description = {
         "family": family,
         "arguments": dict(arguments),
         "sites": [[site.name, site.size] for site in layout.noise.sites],
     }
-    (directory / DESCRIPTION).write_text(json.dumps(description, indent=1))
+    replace_file(directory / DESCRIPTION, sealed_json(description))
+    for name in (CONSTRAIN, CONSTANTS):
+        (directory / name).unlink(missing_ok=True)
     if constrain.graph is not None:
-        example = torch.cat((layout.loc, layout.eta)).to(params)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
-            torch.export.save(torch.export.export(constrain.graph, (example,)), directory / CONSTRAIN)
+        try:
+            write_map(constrain.graph, directory / CONSTRAIN, directory / CONSTANTS)
+        except Unstorable as error:
+            log.warning("draws from %s need the model's source: %s", directory, error)
+
+
+def read_constrain(directory: Path) -> StoredMap:
+    """The map from coordinates to the queries of a directory that `save` wrote.
+
+    Raises:
+        FileNotFoundError: the queries could not be traced or stored.
+        DamagedFile: a file is not what was written.
+    """
+    return read_map(directory / CONSTRAIN, directory / CONSTANTS, CURE)
 
 
 def draws(directory: Path | str, n: int, seed: int = 0) -> dict[str, NDArray[Any]]:
     """n posterior draws `(n, *shape)` of every query, by name, from a directory that `save` wrote.
 
-    Raises `ModelError` if the queries could not be traced when it was written.
+    Raises:
+        ModelError: the queries could not be traced or stored when it was written.
+        DamagedFile: a file is not what was written.
     """
     directory = Path(directory)
-    description = json.loads((directory / DESCRIPTION).read_text())
-    tensors = load_file(directory / PARAMS)
+    description = read_json(directory / DESCRIPTION, CURE)
+    tensors = read_tensors(directory / PARAMS, CURE)
     params = tensors.pop(_MODEL_PARAMS)
     if not (directory / CONSTRAIN).exists():
         raise ModelError(
-            "the model's queries have Python control flow, so draws need its source: use Fit.load(directory, build)",
+            "the model's queries have Python control flow or cannot be stored as data, so draws need its source: use "
+            "Fit.load(directory, build)",
             path=directory,
         )
     space = NoiseSpace(tuple(NoiseSite(name, size) for name, size in description["sites"]))
     family = GUIDES[description["family"]].make(space, **description["arguments"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.export.load(directory / CONSTRAIN).module()
+    program = read_constrain(directory)
     with torch.no_grad():
         values = constrain_rows(program, draw_flat(family, tensors, params, n, seed))
     return {name: np.asarray(value) for name, value in values.items()}
