@@ -76,7 +76,7 @@ def check_model(spec: SweepSpec, directory: Path) -> None:
     if directory.resolve() in file.resolve().parents:
         raise ModelError("a model in a sweep's own directory is not run; put it elsewhere", path=file)
     wanted = read_origin(directory).model
-    if wanted and source.digest() != wanted:
+    if wanted and source.file_digest() != wanted:
         raise ModelError(
             f"the model has changed since the sweep in {directory} began; put it back, or run vi-dist sweep anew",
             path=file,

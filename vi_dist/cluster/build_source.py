@@ -45,7 +45,7 @@ class BuildSource:
         """The file that holds the function, if it is known by path."""
         return self.path.rpartition(":")[0] or None
 
-    def digest(self) -> str:
+    def file_digest(self) -> str:
         """SHA-256 of the file that holds the function, which is read and not run; empty if there is none.
 
         Raises `ModelError` if the file cannot be read.
