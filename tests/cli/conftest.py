@@ -15,7 +15,7 @@ from vi_dist.cli.main import app
 MODEL = """
 import torch
 from torch.distributions import Bernoulli, HalfNormal, Normal
-from vi_dist import Model, param, random_variable
+from vi_dist import Model, functional, param, random_variable
 
 @random_variable
 def mu():
@@ -81,9 +81,23 @@ def discrete(data):
 def with_param(data):
     return Model([mu()], {shifted(): data["y"]})
 
-def one_dtype(data):
-    weights = torch.ones(6, 6, dtype=torch.float32)
-    return Model([mu(), tau()], {obs(): weights @ data["y"]})
+def exits(data):
+    import sys
+    sys.exit(0)
+
+def exits_in_a_variable(data):
+    nu = random_variable(lambda: exits(data))
+    return Model([nu(), mu()], {obs(): data["y"]})
+
+def exits_in_a_functional(data):
+    total = functional(lambda: exits(data))
+    return Model([total(), mu()], {obs(): data["y"]})
+
+def of_two_lengths(data):
+    @random_variable
+    def both():
+        return Normal(mu()[0] + data["y"] * data["x"], 1.0)
+    return Model([mu()], {both(): data["y"]})
 """
 SPEC = """
 name: toy
@@ -107,6 +121,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sweep.yaml").write_text(SPEC)
     np.savez(tmp_path / "toy.npz", y=np.array([0.3, 1.7, 2.2, 0.9, 1.4, 2.8]))
     np.savez(tmp_path / "nan.npz", y=np.array([0.3, np.nan, 2.2, 0.9, 1.4, 2.8]))
+    np.savez(tmp_path / "lengths.npz", y=np.ones(6), x=np.ones(5))
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "toy.npz").read_bytes()[:100])
+    rows = "y,note,age\n0.3,a,\n1.7,b,3\n2.2,,\n0.9,c,\n1.4,d,\n2.8,e,\n"
+    (tmp_path / "holes.csv").write_text(rows)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -41,7 +41,16 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
     "of a wrong shape": ("model=model.py:shaped", ["observations", "obs", "[4]"]),
     "NaN in data": ("data=nan.npz", ["nan.npz", "data.y", "row 1"]),
     "a guide that does not fit": ("model=model.py:discrete", ["guide", "coin", "discrete"]),
-    "one dtype only": ("model=model.py:one_dtype", ["model.py", "raised RuntimeError", "in one_dtype"]),
+    "a file that exits": ("model=exits.py:build", ["exits.py", "SystemExit", "line 2"]),
+    "a build that exits": ("model=model.py:exits", ["model.py", "SystemExit", "in exits"]),
+    "a variable that exits": (
+        "model=model.py:exits_in_a_variable",
+        ["model.py", "calls sys.exit(0)", "line"],
+    ),
+    "a functional that exits": ("model=model.py:exits_in_a_functional", ["model.py", "calls sys.exit(0)"]),
+    "a truncated archive": ("data=cut.npz", ["cut.npz", "cannot be read as npz"]),
+    "columns that there are not": ("columns=[z]", ["toy.npz", "columns", "no column z", "allowed: y"]),
+    "columns that are no list": ("columns=y", ["columns", "no list of names"]),
     "blocks of nobody": ("space.guide=[{structured: {blocks: nu}}]", ["space.guide[0]", "'nu'", "mu"]),
     "kinked under stl": (
         "space={divergence: [total_variation], estimator: [stl]}",
@@ -116,3 +125,22 @@ def test_a_path_that_leads_nowhere(folder: Path, vi_dist: VI) -> None:
             done = vi_dist(command, path)
             assert done.exit_code == 2, (command, path[:20], done.stderr)
             assert "Traceback" not in done.stderr and path[:20] in done.stderr
+
+
+def test_columns_of_two_lengths_are_named_where_the_model_fails(folder: Path, vi_dist: VI) -> None:
+    done = vi_dist(
+        "sweep", "sweep.yaml", "--set", "model=model.py:of_two_lengths", "--set", "data=lengths.npz"
+    )
+    assert done.exit_code == 2
+    for word in ("model.py", "raised by both", "different lengths: y 6, x 5"):
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["null", "[y]"])
+def test_holes_in_columns_that_build_does_not_read_are_no_matter(
+    folder: Path, vi_dist: VI, columns: str
+) -> None:
+    done = vi_dist(
+        "sweep", "sweep.yaml", "--set", "data=holes.csv", "--set", f"columns={columns}", "--dry-run"
+    )
+    assert done.exit_code == 0, done.stderr

@@ -135,25 +135,25 @@ def test_digest_sees_names_values_types_and_shapes_but_not_order() -> None:
 def test_missing_values_are_named(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLE, "y", np.array([1.5, np.nan, np.nan]))
     with pytest.raises(ModelError, match=r"y is missing \(NaN\) at row 1 \(and 1 more\)") as error:
-        load_data(source(tmp_path), base=tmp_path)
+        load_data(source(tmp_path), base=tmp_path)["y"]
     assert error.value.key == "data.y"
     assert (error.value.path is not None) == (source in (as_npz, as_csv, as_parquet, as_json))
 
 
 def test_missing_strings_and_matrix_entries_are_named() -> None:
     with pytest.raises(ModelError, match=r"name is missing \(NaN\) at row 1;"):
-        load_data(pd.DataFrame({"name": ["a", None]}))
+        load_data(pd.DataFrame({"name": ["a", None]}))["name"]
     with pytest.raises(ModelError, match=r"x is missing \(NaN\) at index \[0, 1\]"):
-        load_data({"x": np.array([[0.0, np.nan]])})
+        load_data({"x": np.array([[0.0, np.nan]])})["x"]
     with pytest.raises(ModelError, match=r"c is missing \(NaN\);"):
-        load_data({"c": np.nan})
+        load_data({"c": np.nan})["c"]
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         (3, "data of type int"),
-        ({"x": [[1, 2], [3]]}, "x is no array"),
+        ({"x": [[1, 2], [3]]}, r"x at row 1 has shape \(1,\) where row 0 has \(2,\)"),
         ({"x": None}, "x holds NoneType"),
         ({"x": {"y": 1}}, "x holds dict"),
         ({1: [0.0]}, "the column name 1 is not a string"),
@@ -163,7 +163,7 @@ def test_missing_strings_and_matrix_entries_are_named() -> None:
 )
 def test_what_is_no_data_is_refused(source: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=message):
-        load_data(source, base=tmp_path)
+        load_data(source, base=tmp_path)["x"]
 
 
 @pytest.mark.parametrize("name", ["broken.npz", "broken.json", "broken.parquet"])
@@ -177,7 +177,7 @@ def test_a_broken_file_is_named(name: str, tmp_path: Path) -> None:
 def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([{}, {}], dtype=object))
     with pytest.raises(ModelError, match="cannot be read as npz"):
-        load_data("objects.npz", base=tmp_path)
+        load_data("objects.npz", base=tmp_path)["x"]
 
 
 def test_the_language_and_interactive_inference_need_torch_alone() -> None:

@@ -127,8 +127,9 @@ def test_what_cannot_be_sharded_is_refused(source: Any, group_by: str | None, wo
 
 
 def refusal(source: Any, rank: int, count: int, group_by: str | None = None) -> ModelError:
+    """The error of cutting the data or of reading a column of them."""
     with pytest.raises(ModelError) as error:
-        shard_rows(source, rank, count, group_by)
+        [*shard_rows(source, rank, count, group_by).data.values()]
     return error.value
 
 

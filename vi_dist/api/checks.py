@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,11 +22,12 @@ from vi_dist.cluster.batching import check_additive, probe
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.executor import Executor
+from vi_dist.cluster.fault import one_line, place_of_fault
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import check_groups, check_queries, check_sharded
 from vi_dist.errors import ModelError, SpecError
-from vi_dist.model.data import digest, load_data
+from vi_dist.model.data import Data, digest, load_data
 from vi_dist.model.model import check_model
 from vi_dist.model.storage import fingerprint, is_address
 from vi_dist.vi.batches import Batches
@@ -35,6 +36,7 @@ from vi_dist.vi.density import Density
 from vi_dist.vi.finite_check import check_finite
 from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.layout import Layout
+from vi_dist.vi.precision import parameters_used
 from vi_dist.vi.propriety import check_proper
 from vi_dist.vi.summed_out_check import check_summed_out
 
@@ -75,7 +77,7 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
                 "the data have no rows, so the fit would be of the prior; give them rows", key="data"
             )
     assert prepared.rows is not None, "a setup with shards"
-    return CheckedModel(prepared.layout, _digest(setup.data), prepared, _largest(prepared.rows.data))
+    return CheckedModel(prepared.layout, _digest(setup), prepared, _largest(prepared.rows.data))
 
 
 def check_other_shards(setup: Setup, dtype: str, executor: Executor) -> None:
@@ -125,10 +127,11 @@ def _check_batches(prepared: PreparedModel, batches: Batches) -> None:
         check_additive(prepared.batch_density(), batches, probe(prepared.start))
 
 
-def _digest(data: object) -> str:
+def _digest(setup: Setup) -> str:
     """sha256 of files as they are stored; of what is in memory as ever."""
+    data = setup.data
     if not isinstance(data, str | list | tuple):
-        return digest(load_data(data))
+        return digest(setup.load())
     total = hashlib.sha256()
     for path in [data] if isinstance(data, str) else data:
         total.update(fingerprint(path))
@@ -142,7 +145,7 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
     """
     if setup.shards is not None:
         return check_shards(setup, dtype)
-    data = load_data(setup.data)
+    data = setup.load()
     here = replace(setup, data=data)
     models = [PreparedModel(here, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
     for prepared in models:
@@ -158,13 +161,14 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
     return CheckedModel(models[0].layout, digest(trained), models[0], _largest(trained))
 
 
-def _check_rows(prepared: PreparedModel, data: Mapping[str, Any]) -> None:
+def _check_rows(prepared: PreparedModel, data: Data) -> None:
     """Refuse data without a single row, under which the fit would be of the prior. Raises `ModelError`."""
     observed = prepared.model.observations
     nothing = bool(observed) and not any(value.numel() for value in observed.values())
-    if not data or not (nothing or all(0 in column.shape for column in data.values())):
+    usable = data.usable()
+    if not usable or not (nothing or all(0 in column.shape for column in usable.values())):
         return
-    columns = ", ".join(f"{name} {tuple(column.shape)}" for name, column in data.items())
+    columns = ", ".join(f"{name} {tuple(column.shape)}" for name, column in usable.items())
     what = (
         f"what the model observes ({', '.join(map(str, observed))})"
         if nothing
@@ -177,25 +181,58 @@ def _check_rows(prepared: PreparedModel, data: Mapping[str, Any]) -> None:
     )
 
 
-def _largest(data: Mapping[str, Any]) -> int:
-    return max((math.prod(column.shape) for column in data.values()), default=0)
+def _largest(data: Data) -> int:
+    return max((math.prod(column.shape) for column in data.usable().values()), default=0)
 
 
 def _run_once(prepared: PreparedModel) -> None:
     """Everything that raises for a faulty model, short of tracing."""
     starts = []
-    with model_context(prepared.dtype, prepared.device):
+    with _faults_of(prepared), model_context(prepared.dtype, prepared.device):
         check_model(prepared.model)
         if prepared.setup.initial_values is not None:
             starts.append(coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values))
         if prepared.dtype == torch.float64:
             check_summed_out(Density(prepared.model, prepared.layout))
-    prepared.log_density()
+    with parameters_used() as used:
+        prepared.log_density()
+    if used and prepared.dtype == torch.float64:
+        shapes = ", ".join(str(tuple(one.shape)) for one in used)
+        log.warning(
+            "the model uses torch.nn.Parameters (of shape %s) that are not trained: they keep their values; make them "
+            "@param functions to train them, or call requires_grad_(False) to say so",
+            shapes,
+        )
     if prepared.dtype == torch.float64:
         with model_context(prepared.dtype, prepared.device):
             density = Density(prepared.model, prepared.layout)
             check_finite(density, starts)
             check_proper(density, observed=prepared.setup.shards is None)
+
+
+@contextmanager
+def _faults_of(prepared: PreparedModel) -> Iterator[None]:
+    """What the model raises where it is first run becomes a `ModelError` that names variable, line and data."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:
+        notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
+        kind = str(prepared.dtype).removeprefix("torch.")
+        what = f"the model fails at its prior median in {kind}: {one_line(error)}{notes}"
+        where = place_of_fault(error, prepared.setup.build.file)
+        raise ModelError(what + where + _lengths(prepared), key="model") from error
+
+
+def _lengths(prepared: PreparedModel) -> str:
+    """That columns of the data have different lengths, for a message; empty where they have not."""
+    setup = prepared.setup
+    data = Data() if setup.data is None or setup.shards is not None else setup.load()
+    lengths = {name: len(column) if column.ndim else "one number" for name, column in data.usable().items()}
+    if len(set(lengths.values())) < 2:
+        return ""
+    return "; the data's columns have different lengths: " + ", ".join(f"{n} {k}" for n, k in lengths.items())
 
 
 @contextmanager
@@ -209,8 +246,10 @@ def placing(build: BuildSource) -> Iterator[None]:
         raise type(error)(error.message, path=build.file, key=error.key, allowed=error.allowed) from error
 
 
-def as_arrays(data: object) -> Mapping[str, Any] | str | list[str] | None:
-    """Data in the form in which they travel: a path as it is, everything else as arrays by name."""
+def as_arrays(
+    data: object, columns: Collection[str] | None = None
+) -> Mapping[str, Any] | str | list[str] | None:
+    """Data in the form in which they travel: a path as it is, everything else as arrays by name, all or some."""
     if data is None:
         return data
     if isinstance(data, str):
@@ -223,8 +262,8 @@ def as_arrays(data: object) -> Mapping[str, Any] | str | list[str] | None:
                 key="data",
             )
         return [_absolute(one) for one in data]
-    loaded = load_data(data)
-    return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in loaded.items()}
+    loaded = load_data(data, columns=columns)
+    return loaded.map(lambda _, value: value.numpy() if isinstance(value, Tensor) else value)
 
 
 def _absolute(path: str | Path) -> str:

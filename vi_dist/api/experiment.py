@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +46,31 @@ class Experiment:
         build: makes a `Model` of the data, a dict of tensors; runs in every worker under `dtype`.
         name: of the MLflow experiment.
         data: a dict of arrays or tensors, a DataFrame, or the path of an npz, csv, parquet or json file.
+        columns: names of the columns that `build` gets, all of them where it is None. A column that cannot be used,
+            as one with holes, is refused where `build` reads it.
         dtype: ``float32`` or ``float64``; evaluation is float64 in any case.
     """
 
-    def __init__(self, build: Build, *, name: str, data: object = None, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        build: Build,
+        *,
+        name: str,
+        data: object = None,
+        columns: Sequence[str] | None = None,
+        dtype: str = "float32",
+    ) -> None:
         if not callable(build):
             raise SpecError(f"{show(build)} is not a function that builds a Model", key="build")
-        make_spec({"name": name, "dtype": dtype, "space": {"guide": ["mean_field"]}})
-        self._source(BuildSource(function=build), name, data, dtype)
+        space = {"guide": ["mean_field"]}
+        spec = make_spec({"name": name, "dtype": dtype, "columns": columns, "space": space})
+        self._source(BuildSource(function=build), name, data, spec.columns, dtype)
 
-    def _source(self, build: BuildSource, name: str, data: object, dtype: str) -> None:
+    def _source(
+        self, build: BuildSource, name: str, data: object, columns: tuple[str, ...] | None, dtype: str
+    ) -> None:
         self._build = build
-        self._data = data
+        self._data, self._columns = data, columns
         self._name, self._dtype = name, dtype
         self._spec: SweepSpec | None = None
 
@@ -74,7 +87,8 @@ class Experiment:
             raise SpecError(reason, key="overrides", allowed=('{"space.seed": [0, 1]}',))
         spec = load_spec(arguments.folder(path, "path"), overrides)
         experiment = cls.__new__(cls)
-        experiment._source(BuildSource(path=spec.model or ""), spec.name, spec.data, spec.dtype)
+        build = BuildSource(path=spec.model or "")
+        experiment._source(build, spec.name, spec.data, spec.columns, spec.dtype)
         experiment._spec = spec
         return experiment
 
@@ -140,7 +154,8 @@ class Experiment:
         make_spec({**common, "space": {"guide": ["mean_field"]}})  # refuses of these what a sweep refuses
         arguments.callback(progress, "progress")
         arguments.values_by_name(initial_values, "initial_values")
-        setup = Setup(self._build, as_arrays(self._data), samples, compile=compile)
+        data = as_arrays(self._data, self._columns)
+        setup = Setup(self._build, data, samples, compile=compile, columns=self._columns)
         return fit_one(setup, values, initial_values, self._dtype, device, progress)
 
     def sweep(
@@ -282,7 +297,8 @@ class Experiment:
         """The spec of a sweep: what is given over what the file says."""
         changes = {name: value for name, value in given.items() if value is not None}
         if self._spec is None:
-            return make_spec({"name": self._name, "dtype": self._dtype, **changes})
+            common = {"name": self._name, "dtype": self._dtype, "columns": self._columns}
+            return make_spec({**common, **changes})
         base = self._spec.to_dict()
         if "space" in changes:
             base = {

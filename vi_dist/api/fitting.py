@@ -19,6 +19,7 @@ from vi_dist.cluster.rows import row_of
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import joined_params
 from vi_dist.cluster.task import PackTask
+from vi_dist.errors import SpecError
 from vi_dist.sweep.space import resolve_one
 
 
@@ -31,6 +32,7 @@ def fit_one(
     progress: ProgressCallback | None,
 ) -> Fit:
     """Fit one configuration; see `Experiment.fit`. Raises `KeyboardInterrupt` on Ctrl-C: half a fit is none."""
+    _check_device(device)
     given = initial_values is not None
     resolve_one(values, catalogue(initial_values=given), dtype)
     setup = with_initial_values(setup, initial_values)
@@ -53,3 +55,22 @@ def fit_one(
         joined_params(outcome.leaves, outcome.model_params),
         checked.prepared,
     )
+
+
+def _check_device(device: str) -> None:
+    """Raise `SpecError` for a device that torch does not know or cannot use here."""
+    try:
+        if torch.zeros((), device=device).is_meta:
+            raise RuntimeError("tensors on the device meta have no values")
+    except (
+        AssertionError,
+        AttributeError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        text = str(error).strip().splitlines()
+        what = f"{device!r} is no device that torch can use here: {text[0] if text else type(error).__name__}"
+        allowed = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise SpecError(what, key="device", allowed=allowed) from error

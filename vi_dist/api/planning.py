@@ -92,7 +92,15 @@ def plan_sweep(
     halving = halving_of(spec, configurations)
     threads = max(1, int(spec.cpus_per_actor))
     ahead = len(configurations) if spec.search != "tpe" else spec.configurations or len(configurations)
-    setup = Setup(build, as_arrays(data), spec.evaluation.samples, threads, spec.compile, ahead)
+    setup = Setup(
+        build,
+        as_arrays(data, spec.columns),
+        spec.evaluation.samples,
+        threads,
+        spec.compile,
+        ahead,
+        columns=spec.columns,
+    )
     with spec.source.placing():
         setup = with_shards(setup, spec, configurations)
         setup = with_initial_values(setup, initial_values)

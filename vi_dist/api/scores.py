@@ -18,7 +18,6 @@ from vi_dist.errors import ModelError, SpecError
 from vi_dist.evaluation.elpd import row_log_densities
 from vi_dist.evaluation.moments import Moments, moments
 from vi_dist.evaluation.reference import read_reference
-from vi_dist.model.data import load_data
 from vi_dist.sweep.configuration import Configuration
 from vi_dist.sweep.spec import SweepSpec
 from vi_dist.vi.context import model_context
@@ -62,7 +61,7 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
         return _holdout_of_shards(setup, fraction, seed)
     if setup.data is None:
         raise SpecError("there are no data whose rows could be held out; delete holdout", key=_KEY)
-    data = load_data(setup.data)
+    data = setup.load()
     here = replace(setup, data=data)
     with placing(setup.build):
         whole = PreparedModel(here, torch.float64)
@@ -75,7 +74,7 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
         rows = _several(_rows(whole))
     found = Holdout(rows, fraction, seed)
     if not found.split(data):
-        sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in data.items()) or "none"
+        sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in data.usable().items()) or "none"
         raise SpecError(
             f"no array of the data has the {rows} rows of what the model observes: {sizes}", key=_KEY
         )

@@ -75,5 +75,5 @@ def sharding(spec: SweepSpec, data: object) -> Sharding | None:
         return None
     count = spec.shards
     if not isinstance(count, int):
-        count = max(1, -(-count_rows(data) // ROWS_PER_SHARD))
+        count = max(1, -(-count_rows(data, spec.columns) // ROWS_PER_SHARD))
     return Sharding(count, spec.group_by, batch_size=spec.batch_size)

@@ -231,5 +231,10 @@ class SweepResult:
         """The model, which all fits of the sweep share; built when the first of them needs it."""
         if self._build is None:
             return None
-        setup = Setup(self._build, as_arrays(self._data), shards=sharding(self.spec, self._data))
+        setup = Setup(
+            self._build,
+            as_arrays(self._data, self.spec.columns),
+            shards=sharding(self.spec, self._data),
+            columns=self.spec.columns,
+        )
         return PreparedModel(setup, DTYPES[self.spec.dtype])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vi_dist.errors import ModelError
+from vi_dist.model.data import Data
 from vi_dist.model.model import Model
 from vi_dist.vi.batch_density import BatchDensity
 from vi_dist.vi.batches import Batches
@@ -44,14 +45,16 @@ def not_additive(whole: Tensor, parts: list[Tensor], key: str, rest: str) -> Mod
     )
 
 
-def row_columns(data: Mapping[str, Any]) -> dict[str, Tensor]:
+def row_columns(data: Data) -> dict[str, Tensor]:
     """The columns that follow the rows; strings are none, for no graph can take them."""
-    return {name: column for name, column in data.items() if isinstance(column, Tensor) and column.dim()}
+    return {
+        name: column for name, column in data.usable().items() if isinstance(column, Tensor) and column.dim()
+    }
 
 
 def batch_density(
     build: Callable[[dict[str, Any]], Model],
-    data: Mapping[str, Any],
+    data: Data,
     layout: Layout,
     batches: Batches,
     *,
@@ -66,7 +69,9 @@ def batch_density(
             key="batch_size",
         )
     columns = row_columns(data)
-    scalars = {name: value for name, value in data.items() if isinstance(value, Tensor) and not value.dim()}
+    scalars = {
+        name: value for name, value in data.usable().items() if isinstance(value, Tensor) and not value.dim()
+    }
     return BatchDensity(build, layout, tuple(columns), scalars, batches.scale, jacobian, owner)
 
 

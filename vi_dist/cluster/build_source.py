@@ -176,7 +176,7 @@ def _load_module(file: Path) -> ModuleType:
         sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         what = f"the file does not run: {type(error).__name__}: {error}{place_of_fault(error, str(file))}"
         raise ModelError(what, path=file, key="model") from error

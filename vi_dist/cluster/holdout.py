@@ -43,17 +43,17 @@ class Holdout:
 
     def split(self, data: Data) -> list[str]:
         """The names of the arrays that have these rows."""
-        return [name for name, value in data.items() if value.ndim and value.shape[0] == self.rows]
+        return [name for name, value in data.usable().items() if value.ndim and value.shape[0] == self.rows]
 
     def part(self, data: Data, held_out: bool) -> Data:
         """The data with only the rows that are held out, or only the others; arrays of other lengths stay whole."""
         chosen, split = self.chosen(held_out), self.split(data)
-        return {name: _taken(value, chosen) if name in split else value for name, value in data.items()}
+        return data.map(lambda name, value: _taken(value, chosen) if name in split else value)
 
     def of_shard(self, rows: ShardRows, held_out: bool) -> ShardRows:
         """The rows of a shard that are held out, or the others of it."""
         kept = torch.isin(rows.ids, self.chosen(held_out))
-        data = {name: _taken(value, kept) if value.ndim else value for name, value in rows.data.items()}
+        data = rows.data.map(lambda _, value: _taken(value, kept) if value.ndim else value)
         return ShardRows(data, rows.ids[kept], rows.total)
 
 

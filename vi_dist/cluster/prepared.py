@@ -15,7 +15,7 @@ from vi_dist.cluster.fault import one_line, place_of_fault
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import local_queries, shared_queries
 from vi_dist.errors import ModelError, SpecError
-from vi_dist.model.data import load_data, to_device
+from vi_dist.model.data import to_device
 from vi_dist.model.model import Model
 from vi_dist.model.shard_rows import ShardRows
 from vi_dist.vi.batch_density import BatchDensity
@@ -83,7 +83,7 @@ class PreparedModel:
         if self.rows is not None:
             data = self._columns
         elif self.setup.data is not None:
-            data = load_data(self.setup.data)
+            data = self.setup.load()
             if self.setup.holdout is not None:
                 data = self.setup.holdout.part(data, self._held_out)
             data = to_device(data, self.dtype, self.device)
@@ -221,7 +221,7 @@ def call_build(build: Build, data: Mapping[str, Any] | None, file: str | None) -
         raise type(error)(
             error.message, path=error.path or file, key=error.key or "model", allowed=error.allowed
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{getattr(build, '__name__', 'build')} raised {one_line(error)}{place_of_fault(error, file)}"
         if isinstance(error, KeyError) and data is not None:
             what += f"; the data hold {', '.join(data) or 'nothing'}"

@@ -10,7 +10,7 @@ from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.holdout import Holdout
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.evaluation.moments import Moments
-from vi_dist.model.data import digest, load_data
+from vi_dist.model.data import Data, digest, load_data
 from vi_dist.model.shard_rows import ShardRows, shard_rows
 
 
@@ -29,6 +29,7 @@ class Setup:
         holdout: rows that do not train, and that guides are scored by.
         reference: means and sds of elements by name, to which the distance is measured.
         initial_values: of latents by name, for guides that start there.
+        columns: names of the columns of the data that are wanted; None for all.
         shards: how the data are cut; None for data that are not.
     """
 
@@ -42,6 +43,7 @@ class Setup:
     reference: Moments | None = None
     shards: Sharding | None = None
     initial_values: Mapping[str, Any] | None = None
+    columns: tuple[str, ...] | None = None
 
     def version(self) -> str:
         """What configurations' keys know of the code, of the rows that a step sees, and of where guides start."""
@@ -59,4 +61,8 @@ class Setup:
         assert self.shards is not None, "a setup with shards"
         if isinstance(self.data, ShardRows):
             return self.data
-        return shard_rows(self.data, rank, self.shards.count, self.shards.group_by)
+        return shard_rows(self.data, rank, self.shards.count, self.shards.group_by, self.columns)
+
+    def load(self) -> Data:
+        """The data where they are not cut. Raises `ModelError` for data that cannot be read."""
+        return load_data(self.data, columns=self.columns)

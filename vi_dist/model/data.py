@@ -1,33 +1,99 @@
-"""Data as a dict of tensors, whatever they come in; strings stay numpy arrays."""
+"""Data as a dict of tensors, whatever they come in; strings, dates and durations stay numpy arrays."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping, ValuesView
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from vi_dist.errors import ModelError
-from vi_dist.model.storage import is_address, located, opened
+from vi_dist.model.conversion import UnfitValueError, to_column
+from vi_dist.model.data_files import read_columns
+from vi_dist.model.storage import is_address
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
     Column = Tensor | np.ndarray[Any, Any]
-    Data = dict[str, Column]
+
+MOST_COLUMNS = 10_000
+"""Columns that are read without being named."""
 
 
-def load_data(source: object, base: str | Path | None = None) -> Data:
+class Data(dict[str, Any]):
+    """Columns by name. One that cannot be used, for a hole or its type, raises its `ModelError` where it is read.
+
+    >>> data = load_data({"y": [1.0, 2.0], "age": [30.0, None]})
+    >>> data["y"], "age" in data
+    (tensor([1., 2.], dtype=torch.float64), True)
+    >>> data["age"]
+    Traceback (most recent call last):
+    vi_dist.errors.ModelError: data.age: age is missing (NaN) at row 1; drop or impute these rows
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        column = super().__getitem__(name)
+        if isinstance(column, ModelError):
+            raise column
+        return column
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The column, or the default where there is none of this name; raises as reading it does."""
+        return self[name] if name in self else default  # noqa: SIM401 - dict's own would not raise
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """The column, which is gone then; raises as reading it does."""
+        if name in self:
+            self[name]  # raises for a column that cannot be used
+        return super().pop(name, *default)
+
+    # Overriding this makes dict(data) and {**data} read columns by __getitem__.
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__()
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """Names and columns; raises as reading them does."""
+        return ItemsView(self)
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        """The columns; raises as reading them does."""
+        return ValuesView(self)
+
+    def copy(self) -> Data:
+        """Another dict of the same columns."""
+        return Data(self.stored())
+
+    def __or__(self, other: Mapping[str, Any]) -> Data:  # type: ignore[override]
+        return Data({**self.stored(), **(other.stored() if isinstance(other, Data) else other)})
+
+    def stored(self) -> dict[str, Any]:
+        """All columns, the `ModelError` in place of one that cannot be used."""
+        return dict(super().items())
+
+    def usable(self) -> dict[str, Column]:
+        """The columns that can be used."""
+        return {name: column for name, column in super().items() if not isinstance(column, ModelError)}
+
+    def map(self, function: Callable[[str, Column], Any]) -> Data:
+        """What a function of name and column gives for every column that can be used; the others stay."""
+        usable = {name: function(name, column) for name, column in self.usable().items()}
+        return Data({**self.stored(), **usable})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Data, (self.stored(),)
+
+
+def load_data(source: object, base: str | Path | None = None, columns: Collection[str] | None = None) -> Data:
     """Read a dict of arrays, a DataFrame, or a file, here or at an address, into a dict of CPU tensors.
 
-    Integers become int64, floating-point numbers keep their precision and booleans stay; strings and dates stay numpy
-    arrays. Raises `ModelError` with the column, the row and the file for missing values and for what is no array.
+    Integers become int64, floating-point numbers keep their precision and booleans stay; strings, dates and durations
+    stay numpy arrays. A column with missing values, or with values that neither holds as they are, raises `ModelError`
+    with its name, row and file when it is read.
 
     >>> load_data({"y": [1.5, 2.5], "name": ["a", "b"]})
     {'y': tensor([1.5000, 2.5000], dtype=torch.float64), 'name': array(['a', 'b'], dtype='<U1')}
@@ -35,39 +101,45 @@ def load_data(source: object, base: str | Path | None = None) -> Data:
     Args:
         source: a mapping, a pandas DataFrame, or the path of an npz, csv, parquet or json(.gz) file; None is no data.
         base: the directory that a relative path starts from.
+        columns: the names of those wanted; all of them where it is None.
+
+    Raises:
+        ModelError: what is no data, a name that two columns have or that is no string, one in `columns` that there is
+            not, and more than 10,000 columns without `columns`.
     """
     if source is None:
-        return {}
+        return Data()
     path: str | Path | None = None
     if isinstance(source, str | Path):
         path = source if is_address(source) else Path(base or ".", source)
-    columns: Any = source if path is None else _read(path)
-    if _is_frame(columns):
-        columns = {name: _from_series(name, columns[name], path) for name in columns.columns}
-    if not isinstance(columns, Mapping):
-        raise ModelError(
-            f"data of type {type(source).__name__} cannot be read; pass a dict of arrays, a DataFrame or a path",
-            path=path,
-            key="data",
-        )
-    return {_name(name, path): _column(name, value, path) for name, value in columns.items()}
+        found: Any = read_columns(path, columns)
+    else:
+        found = source.stored() if isinstance(source, Data) else source
+    pairs = _pairs(found, path)
+    chosen = _chosen([name for name, _ in pairs], columns, path)
+    return Data({name: _column(name, value, path) for name, value in pairs if name in chosen})
 
 
 def to_device(data: Data, dtype: torch.dtype, device: torch.device | str = "cpu") -> Data:
     """The same data on a device, floating-point columns in the given precision."""
-    return {
-        name: value.to(device, dtype if value.is_floating_point() else value.dtype)
-        if isinstance(value, Tensor)
-        else value
-        for name, value in data.items()
-    }
+
+    def moved(_: str, value: Column) -> Column:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(device, dtype if value.is_floating_point() else value.dtype)
+
+    return data.map(moved)
 
 
 def digest(data: Data) -> str:
-    """sha256 over names, types, shapes and contents, whatever the order of the columns."""
+    """sha256 over names, types, shapes and contents, whatever the order; of what cannot be used, over the reason."""
     total = hashlib.sha256()
-    for name in sorted(data):
-        array = data[name]
+    stored = data.stored()
+    for name in sorted(stored):
+        array = stored[name]
+        if isinstance(array, ModelError):
+            total.update(json.dumps([name, array.message]).encode())
+            continue
         if isinstance(array, Tensor):
             array = array.detach().cpu().numpy()
         header = [name, str(array.dtype), list(array.shape)]
@@ -76,56 +148,43 @@ def digest(data: Data) -> str:
     return total.hexdigest()
 
 
-def _read(path: str | Path) -> Any:
-    """The content of a data file: a mapping or a DataFrame."""
-    name = located(path).name
-    suffix = ".json.gz" if name.endswith(".json.gz") else located(path).suffix
-    if suffix not in _READERS:
-        raise ModelError(f"{name} is no data file that can be read", path=path, key="data", allowed=_READERS)
-    stream = opened(path)
-    try:
-        with stream:
-            return _READERS[suffix](stream)
-    except (OSError, ValueError) as error:
+def _pairs(found: Any, path: str | Path | None) -> list[tuple[str, Any]]:
+    """Names and values, every name once."""
+    if _is_frame(found):
+        pairs = [(name, found.iloc[:, place]) for place, name in enumerate(found.columns)]
+    elif isinstance(found, Mapping):
+        pairs = [*found.items()]
+    else:
         raise ModelError(
-            f"the file cannot be read as {suffix[1:]}: {error}", path=path, key="data"
-        ) from error
+            f"data of type {type(found).__name__} cannot be read; pass a dict of arrays, a DataFrame or a path",
+            path=path,
+            key="data",
+        )
+    seen: set[object] = set()
+    for name, _ in pairs:
+        if not isinstance(name, str):
+            raise ModelError(f"the column name {name!r} is not a string; rename it", path=path, key="data")
+        if name in seen:
+            raise ModelError(f"two columns are called {name}; rename one", path=path, key=f"data.{name}")
+        seen.add(name)
+    return pairs
 
 
-def _read_npz(stream: BinaryIO) -> dict[str, Any]:
-    import numpy as np
-
-    with np.load(stream, allow_pickle=False) as archive:
-        return dict(archive)
-
-
-def _read_csv(stream: BinaryIO) -> Any:
-    import pandas as pd
-
-    return pd.read_csv(stream)
-
-
-def _read_parquet(stream: BinaryIO) -> Any:
-    import pandas as pd
-
-    return pd.read_parquet(stream)
-
-
-def _read_json(stream: BinaryIO) -> Any:
-    return json.loads(stream.read())
-
-
-def _read_packed_json(stream: BinaryIO) -> Any:
-    return json.loads(gzip.decompress(stream.read()))
-
-
-_READERS: dict[str, Callable[[BinaryIO], Any]] = {
-    ".npz": _read_npz,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-    ".json": _read_json,
-    ".json.gz": _read_packed_json,
-}
+def _chosen(names: list[str], columns: Collection[str] | None, path: str | Path | None) -> set[str]:
+    """The names of the columns that are wanted."""
+    if columns is None:
+        if len(names) > MOST_COLUMNS:
+            raise ModelError(
+                f"the data have {len(names)} columns, more than {MOST_COLUMNS}; name those that build reads, for "
+                f"example columns: [{names[0]}]",
+                path=path,
+                key="columns",
+            )
+        return set(names)
+    for name in columns:
+        if name not in names:
+            raise ModelError(f"the data have no column {name}", path=path, key="columns", allowed=names[:50])
+    return set(columns)
 
 
 def _is_frame(source: object) -> bool:
@@ -135,64 +194,11 @@ def _is_frame(source: object) -> bool:
     ) and hasattr(source, "columns")
 
 
-def _from_series(name: object, series: pd.Series[Any], path: str | Path | None) -> Any:
-    import numpy as np
-
-    missing = series.isna().to_numpy()
-    if missing.any():
-        raise _missing(name, [int(missing.argmax())], int(missing.sum()), path)
-    kind = getattr(series.dtype, "kind", "O")
-    values = series.to_numpy()
-    return (
-        values
-        if kind in "biufM" and values.dtype.kind != "O"
-        else _strings_or_numbers(np.asarray(series.tolist()))
-    )
-
-
-def _strings_or_numbers(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return array if array.dtype.kind in "biufM" else array.astype(str)
-
-
-def _name(name: object, path: str | Path | None) -> str:
-    if not isinstance(name, str):
-        raise ModelError(f"the column name {name!r} is not a string; rename it", path=path, key="data")
-    return name
-
-
-def _column(name: object, value: object, path: str | Path | None) -> Column:
-    import numpy as np
-
-    key = f"data.{name}"
-    if isinstance(value, Tensor):
-        tensor = value.detach()
-    else:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ModelError(f"{name} is no array: {error}", path=path, key=key) from error
-        if array.dtype.kind in "USM":
-            return array
-        if array.dtype.kind not in "biuf":
-            raise ModelError(
-                f"{name} holds {type(value).__name__} of type {array.dtype}, not numbers or strings",
-                path=path,
-                key=key,
-            )
-        tensor = torch.as_tensor(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
-        tensor = tensor.reshape(array.shape)
-    if not tensor.is_floating_point():
-        return tensor if tensor.dtype == torch.bool else tensor.to(torch.int64)
-    bad = torch.isnan(tensor)
-    if bool(bad.any()):
-        position = bad.nonzero()[0].tolist() if bad.dim() else []
-        raise _missing(name, position, int(bad.sum()), path)
-    return tensor
-
-
-def _missing(name: object, position: list[int], count: int, path: str | Path | None) -> ModelError:
-    where = f" at row {position[0]}" if len(position) == 1 else f" at index {position}" if position else ""
-    more = f" (and {count - 1} more)" if count > 1 else ""
-    return ModelError(
-        f"{name} is missing (NaN){where}{more}; drop or impute these rows", path=path, key=f"data.{name}"
-    )
+def _column(name: str, value: object, path: str | Path | None) -> Any:
+    """The column, or the error that reading it raises."""
+    if isinstance(value, ModelError):
+        return ModelError(value.message, path=value.path or path, key=value.key)
+    try:
+        return to_column(value)
+    except UnfitValueError as error:
+        return ModelError(error.sentence(name), path=path, key=f"data.{name}")

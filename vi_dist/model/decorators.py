@@ -42,7 +42,8 @@ def functional(f: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         arguments = key(args, kwargs)
-        return RVIdentifier(wrapper, arguments) if current_world() is None else f(*arguments)
+        node = RVIdentifier(wrapper, arguments)
+        return node if current_world() is None else node.compute()
 
     return _mark(wrapper, "is_functional")
 

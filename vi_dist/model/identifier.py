@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,17 @@ class RVIdentifier:
         """Whether the function gives the first value of a tensor to be optimised."""
         return bool(getattr(self.wrapper, "is_param", False))
 
+    def compute(self) -> Any:
+        """What the function returns for the arguments. Raises `ModelError` where it ends the process."""
+        try:
+            return self.function(*self.arguments)
+        except SystemExit as error:
+            raise ModelError(
+                f"{self} calls sys.exit({error.code!r}){_line_of(error)}, which would end the sweep; let it raise an "
+                "error instead",
+                key="model",
+            ) from error
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RVIdentifier):
             return NotImplemented
@@ -87,6 +99,12 @@ def _same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
         a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b))
         for a, b in zip(first, second, strict=True)
     )
+
+
+def _line_of(error: BaseException) -> str:
+    """Where an error was raised, for a message."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f" (line {frame.lineno} of {frame.filename}, in {frame.name})"
 
 
 def _plain(attribute: object) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from vi_dist.errors import ModelError
+from vi_dist.model.conversion import UnfitValueError, to_column
 from vi_dist.model.data import load_data
-from vi_dist.model.row_sources import RowSource, row_sources
+from vi_dist.model.row_sources import RowSource, check_alike, row_sources
 
 if TYPE_CHECKING:
     from vi_dist.model.data import Data
@@ -38,21 +39,28 @@ class ShardRows:
     @property
     def rows(self) -> int:
         """Number of rows here."""
-        return next((len(column) for column in self.data.values() if np.ndim(column)), 0)
+        return next((len(column) for column in self.data.usable().values() if np.ndim(column)), 0)
 
 
-def shard_rows(source: object, rank: int, count: int, group_by: str | None = None) -> ShardRows:
+def shard_rows(
+    source: object,
+    rank: int,
+    count: int,
+    group_by: str | None = None,
+    columns: Collection[str] | None = None,
+) -> ShardRows:
     """The rows of shard `rank` of `count`: equal runs of rows or, with groups, runs of groups of about equal rows.
 
     Args:
         source: a mapping of arrays, a DataFrame, or the paths of npz, csv or parquet files, whose rows follow another.
         group_by: a column of integers or strings; rows of one value stay together.
+        columns: the names of those wanted; all of them where it is None.
 
-    Raises `ModelError` for columns of different lengths, missing values (with their rows, counted in their file), a
+    Raises `ModelError` for columns of different lengths, a name that there is not, a
     group column that is not there or has not one label a row, files that cannot be read, data without rows, and fewer
     rows or groups than shards.
     """
-    parts = _filled(source)
+    parts = _filled(source, columns)
     total = sum(parts.values())
     if group_by is None:
         _enough(total, count, "rows")
@@ -68,9 +76,9 @@ def shard_rows(source: object, rank: int, count: int, group_by: str | None = Non
     return ShardRows(data, torch.arange(first, end), total, names[first:end])
 
 
-def count_rows(source: object) -> int:
+def count_rows(source: object, columns: Collection[str] | None = None) -> int:
     """Rows of the data; see `shard_rows`."""
-    return sum(_filled(source).values())
+    return sum(_filled(source, columns).values())
 
 
 def _enough(there: int, count: int, what: str) -> None:
@@ -94,9 +102,9 @@ def _runs(sizes: np.ndarray[Any, Any], count: int) -> list[tuple[int, int]]:
     return list(pairwise([*cuts, len(sizes)]))
 
 
-def _filled(source: object) -> dict[RowSource, int]:
+def _filled(source: object, columns: Collection[str] | None = None) -> dict[RowSource, int]:
     """The places that have rows, in order, with how many they have."""
-    parts = row_sources(source)
+    parts = row_sources(source, columns)
     rows = {part: _length(part) for part in parts}
     for part in parts[1:]:
         if sorted(part.names()) != sorted(parts[0].names()):
@@ -140,25 +148,40 @@ def _labels(parts: Mapping[RowSource, int], name: str) -> np.ndarray[Any, Any]:
                 key="group_by",
             )
         pieces.append(piece)
+        check_alike(name, pieces[0], piece, part.name)
     return np.concatenate(pieces)
 
 
 def _take(parts: Mapping[RowSource, int], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Those rows (in ascending order) of every column."""
+    """Those rows (in ascending order) of every column, or the error in place of one that cannot be used."""
     data: dict[str, Any] = {}
     for name in next(iter(parts)).names():
-        pieces, first = [], 0
-        for part, length in parts.items():
-            low, high = np.searchsorted(rows, (first, first + length))
-            pieces.append(_read(part, name, rows[low:high] - first))
-            first += length
-        # What has no rows is the first file's.
-        data[name] = np.concatenate(pieces) if pieces[0].ndim else pieces[0]
+        try:
+            data[name] = _take_column(parts, name, rows)
+        except ModelError as error:
+            data[name] = error
     return data
 
 
+def _take_column(
+    parts: Mapping[RowSource, int], name: str, rows: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    pieces, first = [], 0
+    for part, length in parts.items():
+        low, high = np.searchsorted(rows, (first, first + length))
+        piece = _read(part, name, rows[low:high] - first)
+        # What has no rows is the first file's.
+        if not piece.ndim:
+            return piece
+        if high > low:
+            pieces.append(piece)
+            check_alike(name, pieces[0], piece, part.name)
+        first += length
+    return np.concatenate(pieces) if pieces else piece
+
+
 def _read(part: RowSource, name: str, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Rows of a column, by their numbers in their file; raises `ModelError` where one is missing."""
+    """Rows of a column, by their numbers in their file; raises `ModelError` where one is missing or no value."""
     import pandas as pd
 
     values = np.asarray(part.take(name, rows))
@@ -172,4 +195,9 @@ def _read(part: RowSource, name: str, rows: np.ndarray[Any, Any]) -> np.ndarray[
             path=part.name,
             key=f"data.{name}",
         )
-    return values.astype(str) if values.dtype.kind == "O" else values
+    try:
+        return np.asarray(to_column(values))
+    except UnfitValueError as error:
+        if error.position:
+            error.position = (int(rows[error.position[0]]), *error.position[1:])
+        raise ModelError(error.sentence(name), path=part.name, key=f"data.{name}") from error

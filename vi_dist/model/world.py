@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vi_dist.errors import ModelError
+from vi_dist.errors import ModelError, SpecError
 from vi_dist.model.context import enter, leave
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.initialize import InitializeFn, init_from_prior, init_to_uniform
@@ -99,8 +99,13 @@ class World(Mapping[RVIdentifier, Tensor]):
 
         Raises `ModelError` unless that is a distribution.
         """
-        with self:
-            distribution = node.function(*node.arguments)
+        try:
+            with self:
+                distribution = node.compute()
+        except Exception as error:
+            if not (isinstance(error, SpecError) or hasattr(error, "__notes__")):
+                error.add_note(f"raised by {node}")
+            raise
         if not isinstance(distribution, Distribution):
             raise ModelError(
                 f"{node} returned {type(distribution).__name__}; a random_variable must return a torch distribution"
@@ -249,7 +254,7 @@ class World(Mapping[RVIdentifier, Tensor]):
 
 
 def _first_value(param: RVIdentifier) -> Tensor:
-    value = param.function(*param.arguments)
+    value = param.compute()
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise ModelError(f"param {param} starts as {kind}; its function must return a floating-point tensor")

@@ -41,6 +41,16 @@ def text(value: object) -> str:
     return found
 
 
+def names(value: object) -> tuple[str, ...]:
+    """Names in a list, every one once."""
+    if not isinstance(value, list | tuple) or not value:
+        raise SpecError(f"{show(value)} is no list of names", allowed=("for example [y, x]",))
+    found = tuple(text(one) for one in value)
+    if twice := [one for one in found if found.count(one) > 1][:1]:
+        raise SpecError(f"{show(twice[0])} is in the list twice; write it once", allowed=("names",))
+    return found
+
+
 def number(value: object, argument: Argument) -> Scalar:
     """A number as `argument` wants it."""
     return parse_value(value, argument)

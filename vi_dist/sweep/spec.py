@@ -136,6 +136,9 @@ class SweepSpec(BaseModel):
         default=None,
         description="file handed to the function; of several, one after another, only with shards",
     )
+    columns: Annotated[
+        tuple[str, ...] | None, PlainValidator(partial(fields.optional, parse=fields.names))
+    ] = Field(default=None, description="of the data, those that build gets; absent, all")
     space: Annotated[
         dict[str, Dimension], PlainValidator(parse_space), PlainSerializer(_dump_space, return_type=Any)
     ] = Field(description="what is compared: lists of choices, and ranges in a random search")

@@ -77,4 +77,4 @@ class BatchDensity:
                 prior = prior + world.log_jacobians[variable].sum()
         for variable in model.observations:
             rows = rows + world.get_variable(variable).log_prob.sum()
-        return prior, rows
+        return prior.to(flat.dtype), rows.to(flat.dtype)

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 import torch
 from torch.distributions import Distribution
 
+from vi_dist.vi.precision import OnePrecision
+
 
 @contextmanager
 def model_context(
     dtype: torch.dtype, device: torch.device | str = "cpu", validate: bool = False
 ) -> Iterator[None]:
-    """Run model code with `torch.zeros(3)` meaning this dtype and device.
+    """Run model code with `torch.zeros(3)` meaning this dtype and device, and constants of other dtypes cast to it.
 
     `validate` switches the value checks of `torch.distributions`, which branch on values and so cannot be traced.
     """
@@ -23,7 +25,7 @@ def model_context(
     torch.set_default_dtype(dtype)
     Distribution.set_default_validate_args(validate)
     try:
-        with torch.device(device):
+        with torch.device(device), OnePrecision(dtype):
             yield
     finally:
         torch.set_default_dtype(before)

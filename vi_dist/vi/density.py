@@ -106,9 +106,9 @@ class Density:
             total = flat.new_zeros(())
             for log_prob in self.log_probs(self.run(flat, {})):
                 total = total + log_prob.sum()
-            return total
+            return total.to(flat.dtype)
         each, rest = self.of_each_value(flat, self.layout.summed_out)
-        return torch.logsumexp(each, 0).sum() + rest[0]
+        return (torch.logsumexp(each, 0).sum() + rest[0]).to(flat.dtype)
 
     def constrain(self, flat: Tensor) -> dict[str, Tensor]:
         """The values of all queries, functionals included, in the model's own space, at flat `(D,)`."""

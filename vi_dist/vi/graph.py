@@ -41,6 +41,7 @@ def trace(function: Callable[..., Any], *examples: Any) -> GraphModule:
 def simplify(module: GraphModule) -> GraphModule:
     """Drop dead code and detaches, turn failures into NaN; compute constants beforehand and what is equal once."""
     _forget_detaches(module)
+    _state_dtypes(module)
     _poison_failures(module)
     module.graph.eliminate_dead_code()
     if not any(_mutates(node) for node in module.graph.nodes):
@@ -66,6 +67,35 @@ def _forget_detaches(module: GraphModule) -> None:
         if node.target is _aten.detach.default:
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
+
+
+def _state_dtypes(module: GraphModule) -> None:
+    """Say the type of what a graph makes of nothing, or of integers: left out, it is torch's default when it runs.
+
+    A graph is traced where the default is the model's type, and runs where it is the process's.
+    """
+    for node in list(module.graph.nodes):
+        value = node.meta.get("val")
+        if not (isinstance(value, Tensor) and value.is_floating_point() and _is_pure(node)):
+            continue
+        inputs = [one.meta.get("val") for one in node.all_input_nodes]
+        if any(isinstance(one, Tensor) and one.is_floating_point() for one in inputs):
+            continue
+        if not inputs and any(argument.name == "dtype" for argument in node.target._schema.arguments):
+            if node.kwargs.get("dtype") is None:
+                node.update_kwarg("dtype", value.dtype)
+        elif torch.Tag.pointwise in node.target.tags and node.target.overloadpacket is not _aten.where:
+            _cast_inputs(module, node, value.dtype)
+
+
+def _cast_inputs(module: GraphModule, node: Node, dtype: torch.dtype) -> None:
+    """Have an operation of integers compute in a floating-point type."""
+    for one in node.all_input_nodes:
+        if isinstance(one.meta.get("val"), Tensor):
+            with module.graph.inserting_before(node):
+                cast = module.graph.call_function(_aten._to_copy.default, (one,), {"dtype": dtype})
+            cast.meta["val"] = one.meta["val"].to(dtype)
+            node.replace_input_with(one, cast)
 
 
 def _poison_failures(module: GraphModule) -> None:
