@@ -51,7 +51,7 @@ def check_shards_add_up(setup: Setup) -> None:
 def _thinned(rows: ShardRows) -> Data:
     """Some of the rows, evenly spaced."""
     step = -(-rows.rows // ROWS)
-    return {name: column[::step] if column.ndim else column for name, column in rows.data.items()}
+    return rows.data.map(lambda _, column: column[::step] if column.ndim else column)
 
 
 def shared_shapes(prepared: PreparedModel) -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,8 @@ from vi_dist.model.support import support_of
 def log_density(distribution: Distribution, value: Tensor) -> Tensor:
     """log p(value), of the distribution's batch shape.
 
-    Integers and booleans are cast to the floating-point type that the distribution computes in. A distribution that
+    Integers, booleans and floats of fewer digits are cast to the floating-point type that the distribution computes
+    in: the logarithm of a value is of the value's own precision. A distribution that
     cannot take floats, as one that looks its values up in a table, gets them as they are.
     """
     number = as_number(distribution, value)
@@ -36,15 +38,16 @@ def log_density(distribution: Distribution, value: Tensor) -> Tensor:
 
 
 def as_number(distribution: Distribution, value: Tensor) -> Tensor:
-    """The value in the floating-point type of the distribution's parameters; floats stay as they are.
+    """The value in the floating-point type of the distribution's parameters; one of more digits stays as it is.
 
     >>> as_number(torch.distributions.Bernoulli(torch.tensor(0.5, dtype=torch.float64)), torch.tensor([True, False]))
     tensor([1., 0.], dtype=torch.float64)
     """
-    if value.is_floating_point() or value.is_complex():
+    if value.is_complex():
         return value
-    dtypes = (one.dtype for one in _tensors(distribution) if one.is_floating_point())
-    return value.to(next(dtypes, torch.get_default_dtype()))
+    dtypes = {one.dtype for one in _tensors(distribution) if one.is_floating_point()}
+    widest = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
+    return value.to(torch.promote_types(widest, value.dtype))
 
 
 def _tensors(distribution: Distribution) -> Iterator[Tensor]:
