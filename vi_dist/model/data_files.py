@@ -64,10 +64,10 @@ def once(names: Collection[str]) -> None:
 
 
 def read_csv(source: Any, **options: Any) -> Any:
-    """`pandas.read_csv` that keeps digits and finds one type for a whole column."""
+    """`pandas.read_csv` that finds one type for a whole column."""
     import pandas as pd
 
-    return pd.read_csv(source, low_memory=False, float_precision="round_trip", **options)
+    return pd.read_csv(source, low_memory=False, **options)
 
 
 def check_header(stream: BinaryIO) -> list[str]:
