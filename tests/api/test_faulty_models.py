@@ -38,7 +38,7 @@ def experiment(data: Any = None, **arguments: Any) -> Experiment:
 
 @pytest.mark.parametrize("values", [[0.5], 0.5, "mu"])
 def test_initial_values_are_a_dict(values: Any) -> None:
-    with pytest.raises(SpecError, match="name no latents; write a dict") as error:
+    with pytest.raises(SpecError, match="is no mapping of latents") as error:
         experiment().fit(initialisation="values", initial_values=values, **FAST)
     assert error.value.key == "initial_values"
 

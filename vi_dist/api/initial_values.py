@@ -18,12 +18,6 @@ def with_initial_values(setup: Setup, values: Mapping[Any, Any] | None) -> Setup
     """The setup with values by latent, or its name."""
     if values is None:
         return setup
-    if not isinstance(values, Mapping):
-        raise SpecError(
-            f"initial values of type {type(values).__name__} name no latents; write a dict, for example "
-            "{'mu': 0.5}",
-            key="initial_values",
-        )
     return replace(setup, initial_values={str(name): _array(name, value) for name, value in values.items()})
 
 
