@@ -58,7 +58,7 @@ def to_column(value: object) -> Column:
         return _checked(_of_array(_as_array(value)))
     except UnfitValueError:
         raise
-    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError, MemoryError, RecursionError) as error:
         text = str(error).strip().splitlines()
         raise UnfitValueError(f"is no array: {text[0] if text else type(error).__name__}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from vi_dist.model.data_files import read_columns
 from vi_dist.model.storage import is_address
 
 if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_values
+
     import numpy as np
 
     Column = Tensor | np.ndarray[Any, Any]
@@ -56,13 +58,13 @@ class Data(dict[str, Any]):
     def __iter__(self) -> Iterator[str]:
         return super().__iter__()
 
-    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+    def items(self) -> dict_items[str, Any]:
         """Names and columns; raises as reading them does."""
-        return ItemsView(self)
+        return {name: self[name] for name in self}.items()
 
-    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+    def values(self) -> dict_values[str, Any]:
         """The columns; raises as reading them does."""
-        return ValuesView(self)
+        return {name: self[name] for name in self}.values()
 
     def copy(self) -> Data:
         """Another dict of the same columns."""

@@ -81,6 +81,8 @@ def check_header(stream: BinaryIO) -> list[str]:
     header, first = next(rows, []), next(rows, [])
     text.detach()
     stream.seek(0)
+    if not header:
+        raise ValueError("there is no row of names")
     once(header)
     if len(first) > len(header):
         raise ModelError(
