@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.errors import ModelError
+from vi_dist.model.data import Data
 from vi_dist.vi.context import model_context
 from vi_dist.vi.density import Density
 from vi_dist.vi.guides.family import INITIAL_SCALE, fixed_normals
@@ -56,7 +56,7 @@ class _Coarse:
         return f"{self.what} {spread} {self.center:.10g}, where float32 numbers are {self.gap:.3g} apart"
 
 
-def check_precision(single: PreparedModel, double: PreparedModel, data: Mapping[str, Any]) -> None:
+def check_precision(single: PreparedModel, double: PreparedModel, data: Data) -> None:
     """Refuse float32 for a model that it changes. Rounding that moves no gradient materially is let pass.
 
     Args:
@@ -78,13 +78,13 @@ def check_precision(single: PreparedModel, double: PreparedModel, data: Mapping[
         _check_mode(single, double, coarse)
 
 
-def _suspect(double: PreparedModel, data: Mapping[str, Any]) -> _Coarse | None:
+def _suspect(double: PreparedModel, data: Data) -> _Coarse | None:
     """The numbers that float32 is most likely too coarse for; None where all are fine.
 
     Columns that the model computes with come first, then observations from elsewhere, latents, and columns of integers,
     which may be but labels.
     """
-    tensors = {name: column for name, column in data.items() if isinstance(column, Tensor)}
+    tensors = {name: column for name, column in data.usable().items() if isinstance(column, Tensor)}
     columns = {
         floating: [
             one
@@ -101,11 +101,11 @@ def _suspect(double: PreparedModel, data: Mapping[str, Any]) -> _Coarse | None:
     return None
 
 
-def _uses(double: PreparedModel, data: Mapping[str, Any], name: str, gap: float) -> bool:
+def _uses(double: PreparedModel, data: Data, name: str, gap: float) -> bool:
     """Whether the gradient beside the start is another one if a column is shifted by a gap."""
     if double.setup.shards is not None:
         return True
-    other = PreparedModel(replace(double.setup, data={**data, name: data[name] + gap}), _F64)
+    other = PreparedModel(replace(double.setup, data=data | {name: data[name] + gap}), _F64)
     one, two = (_gradient(model, _beside(double.start)) for model in (double, other))
     return not torch.equal(one.nan_to_num(), two.nan_to_num())
 
