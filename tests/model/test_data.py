@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from vi_dist.errors import ModelError
-from vi_dist.model.data import digest, load_data, to_device
+from vi_dist.model.data import Data, digest, load_data, to_device
 
 TABLE = {
     "y": np.array([1.5, -0.25, 1e-17]),
@@ -118,7 +118,7 @@ def test_to_device_changes_floating_point_only() -> None:
 def test_digest_sees_names_values_types_and_shapes_but_not_order() -> None:
     data = load_data(TABLE)
     reference = digest(data)
-    assert digest(dict(reversed(data.items()))) == reference
+    assert digest(Data(reversed(data.items()))) == reference
     assert len(reference) == 64
     changed = [
         {**data, "y": data["y"] + 1e-9},
@@ -128,7 +128,10 @@ def test_digest_sees_names_values_types_and_shapes_but_not_order() -> None:
         {name: value for name, value in data.items() if name != "name"},
         {("z" if name == "y" else name): value for name, value in data.items()},
     ]
-    assert reference not in {digest(other) for other in changed} and len({digest(o) for o in changed}) == 6
+    assert (
+        reference not in {digest(Data(other)) for other in changed}
+        and len({digest(Data(o)) for o in changed}) == 6
+    )
 
 
 @pytest.mark.parametrize("source", [as_dict, as_tensors, as_frame, as_npz, as_csv, as_parquet, as_json])
