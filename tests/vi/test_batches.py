@@ -12,6 +12,7 @@ from torch.distributions import Distribution, HalfNormal, Normal
 
 from vi_dist.cluster.batching import batch_density, check_additive
 from vi_dist.errors import ModelError
+from vi_dist.model.data import Data
 from vi_dist.model.decorators import param, random_variable
 from vi_dist.model.model import Model
 from vi_dist.vi import estimators
@@ -92,7 +93,7 @@ def program(
         joint = trace_joint(Density(model, layout, owner=cut[0] == 0), dtype=F64)
     else:
         batches = Batches((data["x"], data["y"]), ids, size)
-        density = batch_density(make, data, layout, batches, owner=cut[0] == 0)
+        density = batch_density(make, Data(data), layout, batches, owner=cut[0] == 0)
         joint = trace_batches(density, batches(1), batches(0), dtype=F64)
     rule = OPTIMIZERS[optimizer].make()
     return PackProgram(joint, layout, guide, rule, 4, columns, 2, ids=ids, batches=batches, dtype=F64)
@@ -198,9 +199,9 @@ def test_a_build_that_looks_at_all_its_rows_is_refused(make: Callable[..., Model
         layout = make_layout(make(data), sharded=True)
     batches = Batches((data["x"], data["y"]), torch.arange(ROWS), 10)
     flat = layout.start.to(F64) + 0.1
-    check_additive(batch_density(build, data, layout, batches), batches, flat)
+    check_additive(batch_density(build, Data(data), layout, batches), batches, flat)
     with pytest.raises(ModelError, match=words):
-        check_additive(batch_density(make, data, layout, batches), batches, flat)
+        check_additive(batch_density(make, Data(data), layout, batches), batches, flat)
 
 
 def test_a_build_that_cannot_be_traced_is_refused() -> None:
@@ -208,6 +209,6 @@ def test_a_build_that_cannot_be_traced_is_refused() -> None:
     with model_context(F64):
         layout = make_layout(build(data), sharded=True)
     batches = Batches((data["x"], data["y"]), torch.arange(ROWS), 10)
-    density = batch_density(build_reading, data, layout, batches)
+    density = batch_density(build_reading, Data(data), layout, batches)
     with pytest.raises(ModelError, match="build that can be traced with any rows"):
         trace_batches(density, batches(1), batches(0), dtype=F64)
