@@ -39,7 +39,8 @@ def build(data: Any) -> Model:
 
 _FIT = ("guide", "divergence", "estimator", "learning_rate", "num_samples", "steps", "averaging", "optimizer", "seed",
         "schedule", "initialisation", "initial_values", "samples", "compile", "progress")  # fmt: skip
-_SWEEP = tuple(name for name in SweepSpec.model_fields if name not in ("name", "model", "data", "dtype"))
+_OWN = ("name", "model", "data", "columns", "dtype")  # of the experiment
+_SWEEP = tuple(name for name in SweepSpec.model_fields if name not in _OWN)
 _FIGURES = ("plot_curves", "plot_hyperparameters", "plot_marginals", "report")
 
 

@@ -189,6 +189,8 @@ def test_two_columns_of_one_name_and_unknown_names_are_refused() -> None:
         load_data(twice)
     with pytest.raises(ModelError, match=r"no column z .*allowed: y"):
         load_data({"y": [1.0]}, columns=["z"])
+    with pytest.raises(ModelError, match="there are no data that have columns"):
+        load_data(None, columns=["z"])
 
 
 def test_a_csv_keeps_its_digits(tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ def load_data(source: object, base: str | Path | None = None, columns: Collectio
             not, and more than 10,000 columns without `columns`.
     """
     if source is None:
+        if columns is not None:
+            raise ModelError(
+                "there are no data that have columns; name data, or leave columns out", key="columns"
+            )
         return Data()
     path: str | Path | None = None
     if isinstance(source, str | Path):
