@@ -18,7 +18,7 @@ import xarray as xr
 
 from vi_dist.errors import ModelError
 from vi_dist.model.conversion import UnfitValueError, to_column
-from vi_dist.model.data import Data, digest, load_data
+from vi_dist.model.data import Data, digest, open_data
 
 BIG = 2**53 + 1
 
@@ -134,8 +134,8 @@ def test_what_would_change_is_refused(name: str) -> None:
 def test_a_column_is_refused_where_it_is_read(tmp_path: Path) -> None:
     table = pd.DataFrame({"y": [1.0, 2.0], "note": ["x", None], "age": [None, 3.0]})
     table.to_csv(tmp_path / "d.csv", index=False)
-    data = load_data("d.csv", base=tmp_path)
-    for same in (data, pickle.loads(pickle.dumps(data)), load_data(data), data.copy(), data | {"z": 1}):
+    data = open_data("d.csv", base=tmp_path)
+    for same in (data, pickle.loads(pickle.dumps(data)), open_data(data), data.copy(), data | {"z": 1}):
         assert same["y"].tolist() == [1.0, 2.0] and "note" in same
         for read in (
             lambda d: d["age"],
@@ -146,9 +146,9 @@ def test_a_column_is_refused_where_it_is_read(tmp_path: Path) -> None:
         ):
             with pytest.raises(ModelError, match="is missing"):
                 read(same)
-    assert digest(data) == digest(load_data("d.csv", base=tmp_path))
-    assert digest(data) != digest(load_data("d.csv", base=tmp_path, columns=["y"]))
-    assert isinstance(data, Data) and [*load_data("d.csv", base=tmp_path, columns=["y"])] == ["y"]
+    assert digest(data) == digest(open_data("d.csv", base=tmp_path))
+    assert digest(data) != digest(open_data("d.csv", base=tmp_path, columns=["y"]))
+    assert isinstance(data, Data) and [*open_data("d.csv", base=tmp_path, columns=["y"])] == ["y"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_column_is_refused_where_it_is_read(tmp_path: Path) -> None:
 def test_files_that_would_change_are_refused(tmp_path: Path, name: str, text: str, words: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ModelError, match=words) as error:
-        load_data(name, base=tmp_path)["y"]
+        open_data(name, base=tmp_path)["y"]
     assert error.value.path == str(tmp_path / name)
 
 
@@ -180,26 +180,26 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     for part in (1, 30, len(content) // 2, len(content) - 1):
         (tmp_path / "d.npz").write_bytes(content[:part])
         with pytest.raises(ModelError, match="cannot be read as npz"):
-            load_data("d.npz", base=tmp_path)["y"]
+            open_data("d.npz", base=tmp_path)["y"]
 
 
 def test_two_columns_of_one_name_and_unknown_names_are_refused() -> None:
     twice = pd.concat([pd.DataFrame({"y": [1.0]})] * 2, axis=1)
     with pytest.raises(ModelError, match="two columns are called y; rename one"):
-        load_data(twice)
+        open_data(twice)
     with pytest.raises(ModelError, match=r"no column z .*allowed: y"):
-        load_data({"y": [1.0]}, columns=["z"])
+        open_data({"y": [1.0]}, columns=["z"])
     with pytest.raises(ModelError, match="there are no data that have columns"):
-        load_data(None, columns=["z"])
+        open_data(None, columns=["z"])
 
 
 def test_a_csv_keeps_its_digits(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=2000) * 10.0 ** np.arange(-50, 50).repeat(20)
     pd.DataFrame({"y": numbers}).to_csv(tmp_path / "d.csv", index=False)
-    assert load_data("d.csv", base=tmp_path)["y"].tolist() == numbers.tolist()
+    assert open_data("d.csv", base=tmp_path)["y"].tolist() == numbers.tolist()
 
 
 def test_integers_of_a_csv_that_no_number_holds_are_text_or_refused(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("y\n1\n18446744073709551617\n")
-    column = load_data("d.csv", base=tmp_path).stored()["y"]
+    column = open_data("d.csv", base=tmp_path).stored()["y"]
     assert isinstance(column, ModelError) or column.tolist() == ["1", "18446744073709551617"]

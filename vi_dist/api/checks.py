@@ -27,7 +27,7 @@ from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import check_groups, check_queries, check_sharded
 from vi_dist.errors import ModelError, SpecError
-from vi_dist.model.data import Data, digest, load_data
+from vi_dist.model.data import Data, digest, open_data
 from vi_dist.model.model import check_model
 from vi_dist.model.storage import fingerprint, is_address
 from vi_dist.vi.batches import Batches
@@ -262,7 +262,7 @@ def as_arrays(
                 key="data",
             )
         return [_absolute(one) for one in data]
-    loaded = load_data(data, columns=columns)
+    loaded = open_data(data, columns=columns)
     return loaded.map(lambda _, value: value.numpy() if isinstance(value, Tensor) else value)
 
 

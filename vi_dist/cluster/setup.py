@@ -10,7 +10,7 @@ from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.holdout import Holdout
 from vi_dist.cluster.sharding import Sharding
 from vi_dist.evaluation.moments import Moments
-from vi_dist.model.data import Data, digest, load_data
+from vi_dist.model.data import Data, digest, load_data, open_data
 from vi_dist.model.shard_rows import ShardRows, shard_rows
 
 
@@ -65,4 +65,4 @@ class Setup:
 
     def load(self) -> Data:
         """The data where they are not cut. Raises `ModelError` for data that cannot be read."""
-        return load_data(self.data, columns=self.columns)
+        return open_data(self.data, columns=self.columns)

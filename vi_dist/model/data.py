@@ -30,7 +30,7 @@ MOST_COLUMNS = 10_000
 class Data(dict[str, Any]):
     """Columns by name. One that cannot be used, for a hole or its type, raises its `ModelError` where it is read.
 
-    >>> data = load_data({"y": [1.0, 2.0], "age": [30.0, None]})
+    >>> data = open_data({"y": [1.0, 2.0], "age": [30.0, None]})
     >>> data["y"], "age" in data
     (tensor([1., 2.], dtype=torch.float64), True)
     >>> data["age"]
@@ -91,14 +91,25 @@ class Data(dict[str, Any]):
 
 
 def load_data(source: object, base: str | Path | None = None, columns: Collection[str] | None = None) -> Data:
+    """What `open_data` gives, when every column can be used.
+
+    >>> load_data({"y": [1.5, 2.5], "name": ["a", "b"]})
+    {'y': tensor([1.5000, 2.5000], dtype=torch.float64), 'name': array(['a', 'b'], dtype='<U1')}
+
+    Raises:
+        ModelError: as `open_data` does, and for a column that cannot be used.
+    """
+    data = open_data(source, base, columns)
+    data.values()  # raises for a column that cannot be used
+    return data
+
+
+def open_data(source: object, base: str | Path | None = None, columns: Collection[str] | None = None) -> Data:
     """Read a dict of arrays, a DataFrame, or a file, here or at an address, into a dict of CPU tensors.
 
     Integers become int64, floating-point numbers keep their precision and booleans stay; strings, dates and durations
     stay numpy arrays. A column with missing values, or with values that neither holds as they are, raises `ModelError`
-    with its name, row and file when it is read.
-
-    >>> load_data({"y": [1.5, 2.5], "name": ["a", "b"]})
-    {'y': tensor([1.5000, 2.5000], dtype=torch.float64), 'name': array(['a', 'b'], dtype='<U1')}
+    with its name, row and file when it is read, so that a model need not mind the columns that it leaves alone.
 
     Args:
         source: a mapping, a pandas DataFrame, or the path of an npz, csv, parquet or json(.gz) file; None is no data.

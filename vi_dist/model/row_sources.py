@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vi_dist.errors import ModelError
-from vi_dist.model.data import load_data
+from vi_dist.model.data import open_data
 from vi_dist.model.data_files import UNREADABLE, check_header, once, read_csv
 from vi_dist.model.storage import is_address, located, opened, readable
 
@@ -39,7 +39,7 @@ class InMemory:
     """Columns that are here already."""
 
     def __init__(self, source: object, columns: Collection[str] | None = None) -> None:
-        self.columns = load_data(source, columns=columns)
+        self.columns = open_data(source, columns=columns)
         self.name: str | None = None
         if not self.columns:
             raise ModelError(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vi_dist.errors import ModelError
 from vi_dist.model.conversion import UnfitValueError, to_column
-from vi_dist.model.data import load_data
+from vi_dist.model.data import open_data
 from vi_dist.model.row_sources import RowSource, check_alike, row_sources
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def shard_rows(
         _enough(total, count, "rows")
         first, end = total * rank // count, total * (rank + 1) // count
         chosen = np.arange(first, end)
-        return ShardRows(load_data(_take(parts, chosen)), torch.from_numpy(chosen), total)
+        return ShardRows(open_data(_take(parts, chosen)), torch.from_numpy(chosen), total)
     names, codes = np.unique(_labels(parts, group_by), return_inverse=True)
     _enough(len(names), count, f"groups in {group_by}")
     first, end = _runs(np.bincount(codes, minlength=len(names)), count)[rank]
     chosen = np.flatnonzero((first <= codes) & (codes < end))
-    data = load_data(_take(parts, chosen))
+    data = open_data(_take(parts, chosen))
     data[group_by] = torch.from_numpy((codes[chosen] - first).astype(np.int64))
     return ShardRows(data, torch.arange(first, end), total, names[first:end])
 
