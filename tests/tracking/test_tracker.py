@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import vi_dist
+from vi_dist.errors import DamagedFile
 from vi_dist.tracking.environment import default_tracking_uri
 from vi_dist.tracking.records import Metrics, Note, RunStarted, SweepEnded, SweepStarted
 from vi_dist.tracking.spool import RECORDS
@@ -182,6 +184,46 @@ def test_what_an_absent_store_missed_is_sent_by_sync(tmp_path: Path, output_dir:
     stored = sweeps.stored(MlflowClient(summary.tracking_uri), "demo")
     assert stored.parent().data.tags["vi.status"] == "interrupted"
     assert {run.info.status for run in stored.children().values()} == {"FINISHED"}
+
+
+def test_a_store_that_lost_everything_gets_everything_again(
+    output_dir: Path, schema: Path, sweeps: Any
+) -> None:
+    directory, database = output_dir / "demo-1", output_dir / "mlflow.db"
+    tracker = Tracker(directory / "spool", default_tracking_uri(output_dir)).start()
+    for record in sweeps.records(runs=2, points=4, experiment="demo"):
+        tracker.write(record)
+    assert tracker.close().pending == 0
+    for emptied in (True, False):
+        database.unlink()
+        if emptied:
+            shutil.copy(schema, database)
+        summary = sync(directory)
+        assert (summary.pending, summary.error) == (0, None)
+        sweeps.check(sweeps.stored(MlflowClient(summary.tracking_uri), "demo"), runs=2, points=4)
+
+
+def test_a_damaged_state_costs_a_replay_and_a_damaged_line_is_named(output_dir: Path, sweeps: Any) -> None:
+    directory = output_dir / "demo-1"
+    tracker = Tracker(directory / "spool", default_tracking_uri(output_dir)).start()
+    for record in sweeps.records(runs=2, points=4, experiment="demo"):
+        tracker.write(record)
+    assert tracker.close().pending == 0
+    spool = directory / "spool"
+    state = spool / "state.json"
+    state.write_bytes(state.read_bytes().replace(b'"offset": 1', b'"offset": 9'))
+    lines = (spool / "records.jsonl").read_bytes().splitlines(keepends=True)
+    place = next(number for number, line in enumerate(lines) if b'"train/' in line)
+    lines[place] = lines[place].replace(b'"train/', b'"drain/')
+    (spool / "records.jsonl").write_bytes(b"".join(lines))
+    summary = sync(directory)
+    assert summary.pending == 0
+    assert "does not match its checksum" in str(summary.error)
+    sweeps.check(sweeps.stored(MlflowClient(summary.tracking_uri), "demo"), runs=2, points=4)
+    (spool / "tracker.json").write_bytes(b"")
+    with pytest.raises(DamagedFile, match=r"tracker\.json: is damaged: it is empty; give the store again"):
+        sync(directory)
+    assert sync(directory, tracking_uri=summary.tracking_uri).pending == 0
 
 
 def test_a_tracker_never_raises(tmp_path: Path, sweeps: Any) -> None:

@@ -18,7 +18,7 @@ from vi_dist.api.planning import PlannedSweep, plan_sweep
 from vi_dist.api.resuming import check_same, first_spec
 from vi_dist.api.sweep_result import SweepResult
 from vi_dist.cluster.build_source import BuildSource
-from vi_dist.cluster.checkpoints import check_writable, forget_all
+from vi_dist.cluster.checkpoints import check_writable, forget_all, set_damaged_aside
 from vi_dist.cluster.driver import Driver
 from vi_dist.cluster.executor import Executor
 from vi_dist.cluster.executors import make_executor
@@ -94,7 +94,9 @@ def run_sweep(
             files = SweepFiles(resumed, planned.keys, planned.objective)
             changed = spec.tracking_uri if "tracking_uri" in spec.source.overridden else None
             tracker = Tracker(files.spool, changed or named_uri(files.spool))
-        journal = Journal(executor, files.journal)
+        shards = placed(planned.setup, spec, files.directory).shards
+        lost = set_damaged_aside(shards.directory) if shards is not None and resumed is not None else ()
+        journal = Journal(executor, files.journal, lost)
         # MLflow takes a parameter's value once: of a sweep that goes on elsewhere it keeps where it began.
         began = spec if resumed is None else first_spec(resumed, spec)
         write_secrets(files.directory, began.to_dict())

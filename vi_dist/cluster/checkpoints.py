@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Sequence
@@ -10,8 +11,13 @@ import fsspec
 import torch
 
 from vi_dist.cluster.fault import one_line
-from vi_dist.errors import SpecError
+from vi_dist.errors import DamagedFile, SpecError
+from vi_dist.framed import framed, unframed
 from vi_dist.vi.state import PackState
+
+log = logging.getLogger(__name__)
+
+_PART = re.compile(r"pack-(\d+)/step-(\d+)-shard-(\d+)\.safetensors$")
 
 
 def check_writable(directory: str | None) -> None:
@@ -38,6 +44,28 @@ def forget_all(directory: str) -> None:
         files.rm(f"{root}/checkpoints", recursive=True)
 
 
+def set_damaged_aside(directory: str) -> set[int]:
+    """The packs of a sweep that have a damaged part of a checkpoint, which is named and renamed to ``*.damaged``.
+
+    Nothing can go on from such a pack: it has to take its steps again.
+    """
+    files, root = fsspec.core.url_to_fs(directory)
+    packs: set[int] = set()
+    if not files.exists(f"{root}/checkpoints"):
+        return packs
+    for path in files.find(f"{root}/checkpoints"):
+        match = _PART.search(path)
+        if match is None:
+            continue
+        try:
+            unframed(files.cat_file(path))
+        except ValueError as error:
+            log.warning("%s is damaged (%s) and is kept as %s.damaged", path, error, path)
+            files.mv(path, f"{path}.damaged")
+            packs.add(int(match[1]))
+    return packs
+
+
 class Checkpoints:
     """The states of one pack, by number of steps taken; one is whole when every shard has written its part.
 
@@ -56,15 +84,20 @@ class Checkpoints:
         path = self._path(steps, rank)
         self._files.makedirs(self._root, exist_ok=True)
         with self._files.open(f"{path}.part", "wb") as stream:
-            stream.write(state.to_bytes())
+            stream.write(framed(state.to_bytes()))
         self._files.mv(f"{path}.part", path)
 
     def read(self, steps: int, ranks: Sequence[int], device: torch.device | str = "cpu") -> list[PackState]:
-        """The parts of some shards, on a device."""
+        """The parts of some shards, on a device. Raises `DamagedFile` for one that is not what was written."""
         states = []
         for rank in ranks:
-            with self._files.open(self._path(steps, rank), "rb") as stream:
-                states.append(PackState.from_bytes(stream.read(), device))
+            path = self._path(steps, rank)
+            try:
+                content = unframed(self._files.cat_file(path))
+            except ValueError as error:
+                cure = "vi-dist resume takes its steps again"
+                raise DamagedFile(f"is damaged: {error}", path=path, cure=cure) from error
+            states.append(PackState.from_bytes(content, device))
         return states
 
     def newest(self, steps: int) -> int:
@@ -88,6 +121,6 @@ class Checkpoints:
         if not self._files.exists(self._root):
             return found
         for path in self._files.ls(self._root, detail=False):
-            if match := re.search(r"step-(\d+)-shard-(\d+)\.safetensors$", path):
-                found.setdefault(int(match[1]), set()).add(int(match[2]))
+            if match := _PART.search(path):
+                found.setdefault(int(match[2]), set()).add(int(match[3]))
         return found

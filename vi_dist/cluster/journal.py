@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,17 +40,21 @@ class Journal(Executor):
     Args:
         executor: asked for what is not known.
         directory: of the journal; for each pack ``<index>.answers`` and its `PackStates`.
+        without: packs whose answers are set aside, since what they lead to is lost.
 
     Raises `SpecError` while another process writes it.
     """
 
-    def __init__(self, executor: Executor, directory: Path) -> None:
+    def __init__(self, executor: Executor, directory: Path, without: Collection[int] = ()) -> None:
         self._executor, self._directory = executor, directory
         self.concurrent = executor.concurrent
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(directory / "lock")
         if not self._lock.acquire():
             raise SpecError("this sweep is under way in another process", path=directory.parent)
+        for index in without:
+            if (file := directory / f"{index}.answers").exists():
+                set_aside(file, directory.parent)
         self._states = PackStates(directory)
         self._known = {int(file.stem): self._read(file) for file in directory.glob("*.answers")}
         self._chunks = {

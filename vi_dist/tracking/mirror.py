@@ -36,6 +36,7 @@ from vi_dist.tracking.store import KEY_TAG, ROLE_TAG, SWEEP_TAG, Batch, Store
 from vi_dist.tracking.views import CURVE, DEFAULT_AXES, view_tags
 
 _log = logging.getLogger(__name__)
+OFFSET_TAG = "vi.spool.offset"
 PARENT = "sweep"
 """Stands for a key where the sweep's own run is meant."""
 
@@ -89,6 +90,11 @@ class Mirror:
                 self.state.ended = isinstance(record, SweepEnded)
         for key in list(self._buffers):
             self._flush(key)
+
+    def note_offset(self, offset: int) -> None:
+        """Let the store itself say how much of the spool it holds: it may be emptied, or an older copy put back."""
+        if self.state.parent_run_id:
+            self.store.log(self.state.parent_run_id, Batch(tags={OFFSET_TAG: str(offset)}))
 
     def _apply(self, record: Record) -> None:
         match record:
@@ -266,6 +272,12 @@ class Mirror:
             batch = Batch(buffer.metrics, buffer.params, buffer.tags)
             for message in self.store.log(self._run_id(key), batch):
                 self.state.refuse(f"{key}: {message}")
+
+
+def holds(store: Store, state: State) -> bool:
+    """Whether a store holds what earlier writers of a spool have sent, by what it says itself (`note_offset`)."""
+    run = store.find_run(state.parent_run_id) if state.parent_run_id else None
+    return run is not None and int(run.data.tags.get(OFFSET_TAG, state.offset)) >= state.offset
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

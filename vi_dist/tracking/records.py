@@ -7,11 +7,16 @@ afterwards) sends the same names, steps, values and timestamps, so that sending 
 from __future__ import annotations
 
 import json
+import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+_CHECKSUM = "crc32"
+# A line of an earlier version ends without one.
+_MARKED = re.compile(rb'(.*), "crc32": "([0-9a-f]{8})"\}', re.DOTALL)
 Status = Literal["finished", "stopped", "diverged", "failed", "interrupted"]
 Point = tuple[str, int, float, int]
 """One value of a curve: metric, optimizer step, value, timestamp in milliseconds."""
@@ -193,15 +198,20 @@ def encode(record: Record) -> bytes:
         TypeError: the record holds a value that JSON has no form for.
     """
     line = json.dumps({"kind": type(record).__name__, **vars(record)}, default=_plain)
-    return line.encode() + b"\n"
+    content = line.removesuffix("}").encode()
+    return content + f', "{_CHECKSUM}": "{zlib.crc32(content):08x}"}}\n'.encode()
 
 
 def decode(line: bytes) -> Record:
     """The record that ``encode`` wrote.
 
     Raises:
-        ValueError: the line is torn or not a record.
+        ValueError: the line is torn, damaged or not a record.
     """
+    if marked := _MARKED.fullmatch(line.rstrip(b"\n")):
+        if zlib.crc32(marked[1]) != int(marked[2], 16):
+            raise ValueError(f"a record does not match its checksum: {line[:80]!r}")
+        line = marked[1] + b"}"
     fields: Any = json.loads(line)
     if not isinstance(fields, dict) or fields.get("kind") not in KINDS:
         raise ValueError(f"not a tracking record: {line[:80]!r}")

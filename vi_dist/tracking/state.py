@@ -6,11 +6,10 @@ from the beginning, which stores nothing twice and counts everything again.
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vi_dist.checked_files import read_json, replace_file, sealed_json
 from vi_dist.redaction import redacted
 
 STATE = "state.json"
@@ -63,15 +62,13 @@ class State:
         Raises:
             OSError: the directory cannot be written.
         """
-        draft = directory / f"{STATE}.new"
-        draft.write_text(json.dumps(asdict(self)))
-        os.replace(draft, directory / STATE)
+        # Without waiting for the disk: losing it costs a replay.
+        replace_file(directory / STATE, sealed_json(asdict(self)), durable=False)
 
     @classmethod
     def load(cls, directory: Path) -> State:
-        """The saved state, or a fresh one when there is none or a crash of the machine left it unreadable."""
+        """The saved state, or a fresh one when there is none or it is damaged."""
         try:
-            fields = json.loads((directory / STATE).read_text())
-            return cls(**fields)
+            return cls(**read_json(directory / STATE))
         except (OSError, ValueError, TypeError):
             return cls()

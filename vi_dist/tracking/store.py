@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from vi_dist.tracking.batches import LIMITS, Entity, requests
@@ -139,6 +140,18 @@ class Store:
     def reopen(self, run_id: str) -> None:
         """Let a closed run go on."""
         self.patience.call(self.client.update_run, run_id, status="RUNNING")
+
+    def find_run(self, run_id: str) -> Run | None:
+        """The run of an id, also one in the trash; None if the store never had it."""
+        return self.patience.call(self._find_run, run_id)
+
+    def _find_run(self, run_id: str) -> Run | None:
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as fault:
+            if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
     def delete(self, run_id: str) -> None:
         """Put a run into MLflow's trash."""

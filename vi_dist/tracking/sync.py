@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from pathlib import Path
 
+from vi_dist.checked_files import read_json, reading
 from vi_dist.tracking.environment import check_server_named
-from vi_dist.tracking.records import SweepEnded, decode
+from vi_dist.tracking.records import PacksEnded, SweepEnded, decode
 from vi_dist.tracking.spool import RECORDS
-from vi_dist.tracking.state import State
 from vi_dist.tracking.tracker import Tracker, TrackingSummary
 from vi_dist.tracking.writer import TRACKER
 
@@ -27,8 +27,11 @@ def find_spool(directory: Path | str) -> Path:
 
 
 def stored_uri(spool: Path) -> str:
-    """The tracking URI that a sweep went to."""
-    return str(json.loads((spool / TRACKER).read_text())["tracking_uri"])
+    """The tracking URI that a sweep went to. Raises `DamagedFile` if the file that says so is damaged."""
+    file, cure = spool / TRACKER, "give the store again with --tracking-uri"
+    data = read_json(file, cure)
+    with reading(file, "the place of a store", cure):
+        return str(data["tracking_uri"])
 
 
 def named_uri(spool: Path) -> str:
@@ -55,13 +58,12 @@ def sync(directory: Path | str, timeout: float = 60.0, tracking_uri: str | None 
     """
     spool = find_spool(directory)
     tracker = Tracker(spool, tracking_uri or named_uri(spool))
-    state, records = State.load(spool), spool / RECORDS
-    size = records.stat().st_size if records.exists() else 0
-    if state.offset >= size and (state.ended or not size):
+    records = spool / RECORDS
+    if not records.exists() or not records.stat().st_size:
         return tracker.summary()
     tracker.start()
-    if not _says_the_end(records):
-        tracker.write(SweepEnded("interrupted", "its driver died"))
+    # Whether the store still holds what it once took, the writer finds out; a record more makes us wait for that.
+    tracker.write(PacksEnded() if _says_the_end(records) else SweepEnded("interrupted", "its driver died"))
     return tracker.close(timeout)
 
 
@@ -71,5 +73,6 @@ def _says_the_end(records: Path) -> bool:
     with records.open("rb") as file:
         for line in file:
             if line.startswith(b'{"kind": "Sweep'):
-                ended = isinstance(decode(line), SweepEnded)
+                with suppress(ValueError):  # a damaged line, which the writer counts
+                    ended = isinstance(decode(line), SweepEnded)
     return ended

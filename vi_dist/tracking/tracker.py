@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -11,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vi_dist.checked_files import sealed_json
 from vi_dist.redaction import redacted
 from vi_dist.tracking.environment import (
     absolute_uri,
@@ -85,8 +85,8 @@ class Tracker:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._take_spool()
             description = os.open(self.directory / TRACKER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(description, "w") as file:
-                json.dump({"tracking_uri": self.tracking_uri}, file)
+            with os.fdopen(description, "wb") as file:
+                file.write(sealed_json({"tracking_uri": self.tracking_uri}))
             self._spool = Spool(self.directory)
             self._start_writer()
         except OSError as fault:

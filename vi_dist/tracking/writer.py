@@ -76,9 +76,12 @@ class Writer:
 
     def _carry(self, store: Store, durable: Callable[[], None]) -> None:
         """Carry records to the store; `durable` returns once all that it took is on the disk."""
-        from vi_dist.tracking.mirror import Mirror
+        from vi_dist.tracking.mirror import Mirror, holds
 
         state = State.load(self.directory)
+        if state.offset and not holds(store, state):
+            _log.warning("the store does not hold what was sent before: everything is sent again")
+            state = State()
         mirror = Mirror(store, state)
         reader = SpoolReader(self.directory / RECORDS, state.offset)
         seen_the_end = False
@@ -86,6 +89,7 @@ class Writer:
             began = time.monotonic()
             if lines := reader.read():
                 mirror.apply(_decoded(lines, state))
+                mirror.note_offset(reader.offset)
                 durable()
                 state.offset = reader.offset
                 self._acknowledge(state)
