@@ -2,7 +2,7 @@
 
 A checked file holds, somewhere in its text or its metadata, one mark ``vi_dist.sha256:<digest>:<length>``. The digest
 is the SHA-256 of the file with a mark of zeros in that place, so the format of the file does not matter: JSON, YAML,
-safetensors, Parquet, netCDF. Stands beside the layers.
+safetensors, Parquet. Stands beside the layers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME, _DIGITS = b"vi_dist.sha256:", 15
 EMPTY_MARK = (_NAME + b"0" * 64 + b":" + b"0" * _DIGITS).decode()
 """What a file holds in its mark's place until `sealed` fills it in."""
 _MARK = re.compile(re.escape(_NAME) + rb"[0-9a-f]{64}:[0-9]{%d}" % _DIGITS)
-_CHECKED_SUFFIXES = (".json", ".yaml", ".safetensors", ".parquet", ".nc")
+_CHECKED_SUFFIXES = (".json", ".yaml", ".safetensors", ".parquet")
 DRAFT, SET_ASIDE = ".new", "set-aside"
 # Of a larger file it is remembered that it is whole, until its times say that it has changed.
 _SMALL = 1 << 23
