@@ -101,7 +101,7 @@ def test_what_is_not_the_same_sweep_any_more_does_not_go_on(
     assert model.read_text() != text
     refused = vi_dist("resume", str(killed))
     assert refused.exit_code == 2
-    assert "model.py: model: the model has changed since the sweep in" in refused.stderr
+    assert "model.py: the model has changed since the sweep in" in refused.stderr
     assert load_spec(killed / "spec.resolved.yaml").search == "tpe"
 
     assert "no sweep here" in vi_dist("resume", str(folder)).stderr
