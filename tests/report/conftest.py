@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributions import Distribution, HalfNormal, Normal
 
+from vi_dist.checked_files import replace_file, sealed_json
 from vi_dist.model.decorators import functional, param, random_variable
 from vi_dist.model.model import Model
 from vi_dist.report.leaderboard import leaderboard
@@ -142,5 +143,5 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fit = directory / "fits" / key
             saved_guide.save(fit, "full_rank", {}, leaves, torch.tensor([0.25]), layout, constrain)
             sites = [[site.name, site.size] for site in (*layout.latents, *layout.params)]
-            (fit / "fit.json").write_text(json.dumps({"coordinates": sites}))
+            replace_file(fit / "fit.json", sealed_json({"coordinates": sites}))
     return directory
