@@ -111,3 +111,9 @@ def test_the_effective_sample_size_is_one_over_the_sum_of_squares_of_smoothed_we
     assert effective_sample_size(np.array([0.0] + [-80.0] * 99)) == pytest.approx(1.0)
     assert math.isnan(effective_sample_size(np.array([0.0, math.nan])))
     assert math.isnan(effective_sample_size(np.array([0.0, -math.inf])))
+
+
+def test_a_tail_of_hundreds_of_nats_does_not_overflow() -> None:
+    log_weights = np.linspace(-7000.0, 0.0, 1024)  # as of a guide that has gone far astray
+    assert smoothed_weights(log_weights).sum() == pytest.approx(1)
+    assert 1 <= effective_sample_size(log_weights) < 1024

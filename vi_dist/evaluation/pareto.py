@@ -42,7 +42,8 @@ def smoothed_weights(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(tail) >= _SHORTEST and np.ptp(shifted) > 1e-9:
         shape, scale = _pareto_fit(np.exp(tail) - math.exp(cutoff))
         quantiles = np.log1p(-(np.arange(len(tail)) + 0.5) / len(tail))
-        excesses = scale * (np.expm1(-shape * quantiles) / shape if shape else -quantiles)
+        with np.errstate(over="ignore"):  # an infinite excess is a weight of 1, the largest there is
+            excesses = scale * (np.expm1(-shape * quantiles) / shape if shape else -quantiles)
         shifted[order[-len(tail) :]] = np.minimum(np.log(excesses + math.exp(cutoff)), 0.0)
     weights: NDArray[np.float64] = np.exp(shifted)
     return weights / weights.sum()
