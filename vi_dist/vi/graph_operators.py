@@ -46,10 +46,15 @@ view_as_complex view_as_real view_copy where xlogy zeros zeros_like
 """
 # These write into tensors of the graph itself.
 _IN_PLACE_NAMES = """
-add_ addcmul_ clamp_ copy_ div_ exp_ fill_ index_add_ index_copy_ index_fill_ index_put_ log_ masked_fill_ mul_
-neg_ scatter_ scatter_add_ sub_ tril_ triu_ zero_
+add_ addcmul_ bitwise_and_ bitwise_left_shift_ bitwise_or_ bitwise_right_shift_ bitwise_xor_ clamp_ copy_ div_ exp_
+fill_ index_add_ index_copy_ index_fill_ index_put_ log_ logical_and_ logical_not_ logical_or_ logical_xor_ masked_fill_
+masked_scatter_ mul_ neg_ pow_ reciprocal_ scatter_ scatter_add_ sigmoid_ sqrt_ square_ squeeze_ sub_ tanh_ tril_ triu_
+unsqueeze_ zero_
 """
-_FUNCTIONAL, _IN_PLACE = frozenset(_FUNCTIONAL_NAMES.split()), frozenset(_IN_PLACE_NAMES.split())
+# These make tensors that operators of the second kind fill.
+_UNFILLED_NAMES = "empty empty_like empty_permuted empty_strided new_empty new_empty_strided"
+_FUNCTIONAL = frozenset((*_FUNCTIONAL_NAMES.split(), *_UNFILLED_NAMES.split()))
+_IN_PLACE = frozenset(_IN_PLACE_NAMES.split())
 _PREFIX = "aten."
 
 
