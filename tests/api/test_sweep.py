@@ -218,7 +218,7 @@ def test_a_password_in_the_tracking_uri_is_told_to_nobody(toy_build: Callable[..
         {"name": "toy", "space": {"seed": [0]}, "tracking_uri": "http://ada:secret@tracking:5000"}
     )
     planned = plan_sweep(BuildSource(function=toy_build), {"y": [1.0, 2.0]}, spec)
-    assert started(planned, spec, "toy 1").params["tracking_uri"] == "http://tracking:5000"
+    assert started(planned, spec, "toy 1").params["tracking_uri"] == "http://ada:***@tracking:5000"
 
 
 def test_a_sweep_that_goes_on_elsewhere_is_recorded_where_it_began(
