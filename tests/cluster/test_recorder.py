@@ -23,7 +23,9 @@ ELBOS = (-3.0, math.nan, -1.0, -2.0, -0.5)
 def best(order: tuple[int, ...], runs: list[PackRun]) -> list[tuple[int, float]]:
     """Steps and values of the best ELBO so far when packs end in this order."""
     records: list[Any] = []
-    recorder = Recorder(SimpleNamespace(write=records.append), "abcde", Timings())  # type: ignore[arg-type]
+    tracker = SimpleNamespace(write=lambda *some: records.extend(some))
+    configurations = [one for run in runs for one in run.task.configurations]
+    recorder = Recorder(tracker, configurations, "abcde", Timings())  # type: ignore[arg-type]
     for place in order:
         recorder.pack_ended(runs[place])
     points = [record.points for record in records if isinstance(record, Metrics) and record.key is None]
