@@ -13,6 +13,7 @@ from torch.distributions.transforms import ComposeTransform, Transform
 class Image(Constraint):
     """The values T_n(...T_1(x)) of all x of a support.
 
+    >>> import torch
     >>> from torch.distributions import AffineTransform, constraints
     >>> above_one = Image(constraints.positive, [AffineTransform(1.0, 1.0)], 0)
     >>> above_one.check(torch.tensor([0.5, 1.5]))

@@ -25,7 +25,7 @@ def kept_steps(steps: int, runs: int) -> list[int]:
     >>> len(kept), kept[0], kept[-1]
     (40, 1, 2000)
     >>> kept_steps(2000, runs=10_000)
-    [1, 5, 21, 96, 438, 2000]
+    [1, 5, 22, 99, 445, 2000]
     """
     budget = min(MOST, max(FEWEST, TOTAL // max(1, runs)))
     if runs > MANY_RUNS:
