@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from vi_dist.cluster.local_ray import LocalRay
 from vi_dist.errors import SpecError
@@ -219,3 +220,18 @@ def test_a_ray_that_does_not_come_up_is_given_up_in_one_sentence(
     assert os.listdir(too_deep) == ["vi-dist-ray-held"], (
         "what a killed process left is removed by the next one"
     )
+
+
+def test_a_ray_that_does_not_come_up_leaves_another_one_alone(
+    local_ray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_deep = tmp_path / ("deep" * 25)
+    too_deep.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(too_deep))
+    session = LocalRay({})
+    try:
+        with pytest.raises(SpecError, match="did not come up"):
+            session.wait(120.0)
+    finally:
+        session.close()
+    assert ray.cluster_resources()["CPU"] > 0

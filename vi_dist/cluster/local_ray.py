@@ -108,11 +108,19 @@ class LocalRay:
                 self._fault = error
             self._ready.set()
             self._over.wait()
-            ray.shutdown()
+            self._disconnect()
             if self._node is not None:
                 self._node.kill_all_processes(check_alive=False, allow_graceful=True)
             _end_processes(self._folder)
             _read_environment()
+
+    def _disconnect(self) -> None:
+        """Disconnect this process from our Ray; by now it may be connected to another one, which stays."""
+        other = ray.is_initialized() and (
+            self._node is None or ray.get_runtime_context().gcs_address != self._node.gcs_address
+        )
+        if not other:
+            ray.shutdown()
 
     def _try_to_start(self) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -145,7 +153,7 @@ class LocalRay:
             ray.init(address=self._node.address, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:
             self._fault = error
-            ray.shutdown()
+            self._disconnect()
             _end_processes(self._folder)
             if not self._over.is_set():
                 log.warning("Ray did not come up, which may be tried again: %s", error)
