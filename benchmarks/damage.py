@@ -31,33 +31,12 @@ from typing import Any
 from typer.testing import CliRunner
 
 from benchmarks import tables
+from benchmarks.line_model import MODEL
 
 KINDS = ("cut", "emptied", "noise", "one bit", "twenty bits", "pickle")
 COLUMNS = ("sweep", "command", "cases", "same", "named", "WRONG", "ran")
 # Locks and logs, which nothing reads back; what is only written for others; MLflow's own files.
 UNREAD = (".lock", ".log", ".html", ".nc", "lock")
-MODEL = """
-import torch
-from torch.distributions import HalfNormal, Normal
-
-from vi_dist import Model, random_variable
-
-
-def build(data):
-    @random_variable
-    def slope():
-        return Normal(torch.zeros(2), 3.0)
-
-    @random_variable
-    def scale():
-        return HalfNormal(torch.tensor(2.0))
-
-    @random_variable
-    def y():
-        return Normal(slope()[0] + slope()[1] * data["x"], scale())
-
-    return Model([slope(), scale()], {y(): data["y"]})
-"""
 SPEC = """
 name: damage
 model: model.py:build

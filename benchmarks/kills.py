@@ -39,32 +39,11 @@ import pandas as pd
 
 from benchmarks import tables
 from benchmarks.kills_store import Points, Server, points, statuses
+from benchmarks.line_model import MODEL
 
 KINDS = ("driver", "actor", "raylet", "writer", "server", "all")
 COLUMNS = ("kind", "times", "killed", "equal", "resumed", "synced", "RUNNING", "lost", "doubled", "seconds")
 PATIENCE_SECONDS = 300.0
-MODEL = """
-import torch
-from torch.distributions import HalfNormal, Normal
-
-from vi_dist import Model, random_variable
-
-
-def build(data):
-    @random_variable
-    def slope():
-        return Normal(torch.zeros(2), 3.0)
-
-    @random_variable
-    def scale():
-        return HalfNormal(torch.tensor(2.0))
-
-    @random_variable
-    def y():
-        return Normal(slope()[0] + slope()[1] * data["x"], scale())
-
-    return Model([slope(), scale()], {y(): data["y"]})
-"""
 SPEC = """
 name: kills
 model: model.py:build
