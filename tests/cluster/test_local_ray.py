@@ -63,6 +63,7 @@ executor.open(Setup(BuildSource(path=sys.argv[1])), 1)
 call = executor.submit(0, "place")
 executor.wait([call], 120.0)
 actor = psutil.Process(executor.result(call).pid)
+environment = actor.environ()
 (folder,) = (os.path.join(sys.argv[2], name) for name in os.listdir(sys.argv[2]))
 mine = psutil.Process()
 found = {
@@ -73,7 +74,8 @@ found = {
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     }),
-    "owner": ask(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=actor.environ()["RAY_AUTH_TOKEN"]),
+    "environment": {name: environment[name] for name in ("OMP_NUM_THREADS", "MKL_CBWR")},
+    "owner": ask(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=environment["RAY_AUTH_TOKEN"]),
     "stranger": ask(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="another-token-0123456789"),
     "nobody": ask(RAY_AUTH_MODE="disabled"),
 }
@@ -115,6 +117,7 @@ def reach(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model.write_text("from vi_dist import Model\n\n\ndef build():\n    return Model([], {})\n")
     temporary = tempfile.mkdtemp(prefix="vr")  # sockets have short names
     settings = {"HOME": str(home), "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": temporary}
+    settings |= {"OMP_NUM_THREADS": "7", "MKL_CBWR": "COMPATIBLE"}
     done = run(REACH, f"{model}:build", temporary, **settings)
     shutil.rmtree(temporary)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -126,6 +129,11 @@ def test_only_this_machine_can_reach_it(reach: dict[str, Any]) -> None:
     addresses = {address.removeprefix("::ffff:") for _, address in reach["listening"]}
     assert addresses == {"127.0.0.1"}, reach["listening"]
     assert {"gcs_server", "raylet", "ray::PackActor"} <= {name for name, _ in reach["listening"]}
+
+
+def test_actors_have_their_environment_from_the_start(reach: dict[str, Any]) -> None:
+    """Not only from Ray's first task on: libraries read it when they are imported."""
+    assert reach["environment"] == {"OMP_NUM_THREADS": "1", "MKL_CBWR": "AUTO"}
 
 
 def test_whoever_has_another_token_or_none_is_refused(reach: dict[str, Any]) -> None:
