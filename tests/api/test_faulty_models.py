@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -62,6 +63,25 @@ def test_a_model_that_fails_names_its_variable_and_the_lengths_of_its_data() -> 
         ModelError, match=r"size of tensor.*raised by z.*different lengths: y 3, n one number"
     ):
         Experiment(faulty, name="faulty", data={"y": [1.0, 2.0, 3.0], "n": 2}).fit(**FAST)
+
+
+@pytest.mark.parametrize("asked", [{"holdout": 0.3, "objective": "elpd"}, {"reference": "reference.json"}])
+def test_so_does_one_that_something_else_looks_at_first(asked: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "reference.json").write_text('{"mu[0]": {"mean": 0.0, "sd": 1.0}}')
+
+    @random_variable
+    def z() -> Normal:
+        return Normal(mu() * torch.ones(4), 1.0)
+
+    def faulty(data: Any) -> Model:
+        return Model([mu(), z()], {y(): data["y"]})
+
+    if "reference" in asked:
+        asked = {"reference": tmp_path / asked["reference"]}
+    with pytest.raises(ModelError, match="fails at its prior median in float64: .* raised by z"):
+        Experiment(faulty, name="faulty", data={"y": [1.0, 2.0, 3.0]}).sweep(
+            {"guide": ["mean_field"]}, executor="inline", output_dir=tmp_path, **asked
+        )
 
 
 def test_columns_are_those_that_build_gets() -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from vi_dist.cluster.batching import check_additive, probe
 from vi_dist.cluster.build_source import BuildSource
 from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.executor import Executor
-from vi_dist.cluster.fault import one_line, place_of_fault
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, faults_of, prepare
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import check_groups, check_queries, check_sharded
 from vi_dist.errors import ModelError, SpecError
@@ -71,7 +70,7 @@ def check_shards(setup: Setup, dtype: str) -> CheckedModel:
         check_groups(prepared.model, setup.shards.group_by)
         check_queries(prepared.model)
     with placing(setup.build):
-        check_shards_add_up(prepared.setup)
+        check_shards_add_up(setup)
         if prepared.rows is not None and not prepared.rows.total:
             raise ModelError(
                 "the data have no rows, so the fit would be of the prior; give them rows", key="data"
@@ -103,8 +102,7 @@ def _shard_shapes(setup: Setup, rank: int, dtype: str) -> dict[str, tuple[int, .
 
 def _check_shard(setup: Setup, rank: int, dtype: str) -> PreparedModel:
     """The model on the rows of one shard, in the fits' dtype, when it has passed in that and in float64."""
-    here = replace(setup, data=setup.cut(rank))
-    models = [PreparedModel(here, kind, rank=rank) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
+    models = [prepare(setup, kind, rank=rank) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
@@ -146,8 +144,7 @@ def check(setup: Setup, dtype: str) -> CheckedModel:
     if setup.shards is not None:
         return check_shards(setup, dtype)
     data = setup.load()
-    here = replace(setup, data=data)
-    models = [PreparedModel(here, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
+    models = [prepare(setup, kind) for kind in dict.fromkeys((DTYPES[dtype], torch.float64))]
     for prepared in models:
         with placing(setup.build):
             _run_once(prepared)
@@ -188,7 +185,7 @@ def _largest(data: Data) -> int:
 def _run_once(prepared: PreparedModel) -> None:
     """Everything that raises for a faulty model, short of tracing."""
     starts = []
-    with _faults_of(prepared), model_context(prepared.dtype, prepared.device):
+    with faults_of(prepared), model_context(prepared.dtype, prepared.device):
         check_model(prepared.model)
         if prepared.setup.initial_values is not None:
             starts.append(coordinates_of(prepared.model, prepared.layout, prepared.setup.initial_values))
@@ -208,31 +205,6 @@ def _run_once(prepared: PreparedModel) -> None:
             density = Density(prepared.model, prepared.layout)
             check_finite(density, starts)
             check_proper(density, observed=prepared.setup.shards is None)
-
-
-@contextmanager
-def _faults_of(prepared: PreparedModel) -> Iterator[None]:
-    """What the model raises where it is first run becomes a `ModelError` that names variable, line and data."""
-    try:
-        yield
-    except SpecError:
-        raise
-    except Exception as error:
-        notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
-        kind = str(prepared.dtype).removeprefix("torch.")
-        what = f"the model fails at its prior median in {kind}: {one_line(error)}{notes}"
-        where = place_of_fault(error, prepared.setup.build.file)
-        raise ModelError(what + where + _lengths(prepared), key="model") from error
-
-
-def _lengths(prepared: PreparedModel) -> str:
-    """That columns of the data have different lengths, for a message; empty where they have not."""
-    setup = prepared.setup
-    data = Data() if setup.data is None or setup.shards is not None else setup.load()
-    lengths = {name: len(column) if column.ndim else "one number" for name, column in data.usable().items()}
-    if len(set(lengths.values())) < 2:
-        return ""
-    return "; the data's columns have different lengths: " + ", ".join(f"{n} {k}" for n, k in lengths.items())
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vi_dist.api import arguments
-from vi_dist.cluster.prepared import PreparedModel
 from vi_dist.evaluation.importance import weighted_rows
 from vi_dist.evaluation.pareto import (
     effective_sample_size,
@@ -57,7 +56,7 @@ def _resampled(fit: Fit, n: int, seed: int) -> Tensor:
             "weights; call sample without resample, or fit another guide"
         )
     _needs_all_rows(fit, "weights need the density of all rows")
-    precise = PreparedModel(prepared.setup, torch.float64, prepared.device)
+    precise = prepared.precise()
     count = max(_RATIO * n, _FEWEST)
     rows, log_weights = weighted_rows(
         precise.joint().value, guide, fit.leaves(), fit.model_params(), count, seed

@@ -13,7 +13,7 @@ from vi_dist.api.fit import NUMBERS, Fit, make_fit
 from vi_dist.checked_files import read_json, replace_file, sealed_json
 from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, prepare
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import joined_params
 from vi_dist.errors import DamagedFile, SpecError
@@ -59,7 +59,7 @@ def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
     description = read_json(file, CURE)
     source = BuildSource(path=build) if isinstance(build, str) else BuildSource(function=build)
     dtype = DTYPES[description["configuration"]["dtype"]]
-    prepared = PreparedModel(Setup(source, as_arrays(data)), dtype)
+    prepared = prepare(Setup(source, as_arrays(data)), dtype)
     found, wanted = coordinates(prepared), description["coordinates"]
     if found != wanted:
         raise SpecError(

@@ -12,7 +12,7 @@ import torch
 from vi_dist.api.checks import placing
 from vi_dist.cluster.columns import family
 from vi_dist.cluster.holdout import Holdout
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, cut_rows, prepare
 from vi_dist.cluster.setup import Setup
 from vi_dist.errors import ModelError, SpecError
 from vi_dist.evaluation.elpd import row_log_densities
@@ -62,9 +62,8 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
     if setup.data is None:
         raise SpecError("there are no data whose rows could be held out; delete holdout", key=_KEY)
     data = setup.load()
-    here = replace(setup, data=data)
     with placing(setup.build):
-        whole = PreparedModel(here, torch.float64)
+        whole = prepare(setup, torch.float64)
         if (summed_out := whole.layout.summed_out) is not None:
             raise SpecError(
                 f"{summed_out.names}: with discrete latents summed out, rows that are held out have no density of "
@@ -78,10 +77,10 @@ def _holdout(setup: Setup, fraction: float, seed: int) -> Holdout:
         raise SpecError(
             f"no array of the data has the {rows} rows of what the model observes: {sizes}", key=_KEY
         )
-    split = replace(here, holdout=found)
+    split = replace(setup, holdout=found)
     for held_out, count in ((False, rows - found.count), (True, found.count)):
         with _on_part(count, rows, setup):
-            _check_part(PreparedModel(split, torch.float64, held_out=held_out), whole, count)
+            _check_part(prepare(split, torch.float64, held_out=held_out), whole, count)
     return found
 
 
@@ -93,10 +92,9 @@ def _holdout_of_shards(setup: Setup, fraction: float, seed: int) -> Holdout:
             "group_by and holdout do not go together: rows of one group would train and be held out; delete one",
             key=_KEY,
         )
-    cut = setup.cut(0)
-    here = replace(setup, data=cut)
+    cut = cut_rows(setup, 0)
     with placing(setup.build):
-        whole = PreparedModel(here, torch.float64)
+        whole = prepare(setup, torch.float64)
         rows = _several(_rows(whole))
     if whole.layout.local:
         names = ", ".join(site.name for site in whole.layout.local)
@@ -104,11 +102,11 @@ def _holdout_of_shards(setup: Setup, fraction: float, seed: int) -> Holdout:
     if rows != cut.rows:
         raise SpecError(f"of {cut.rows} rows that it is given the model observes {rows}", key=_KEY)
     found = Holdout(cut.total, fraction, seed)
-    split = replace(here, holdout=found)
+    split = replace(setup, holdout=found)
     for held_out in (False, True):
         count = found.of_shard(cut, held_out).rows
         with _on_part(count, rows, setup):
-            _check_part(PreparedModel(split, torch.float64, held_out=held_out), whole, count)
+            _check_part(prepare(split, torch.float64, held_out=held_out), whole, count)
     return found
 
 
@@ -169,7 +167,7 @@ def _shapes(prepared: PreparedModel) -> dict[str, tuple[int, ...]]:
 def _reference(setup: Setup, path: str) -> Moments:
     """The reference in a file, of which the model must have at least one element."""
     reference = read_reference(path)
-    prepared = PreparedModel(setup, torch.float64)
+    prepared = prepare(setup, torch.float64)
     with placing(setup.build), model_context(prepared.dtype, prepared.device):
         found = prepared.queries.constrain(prepared.shared_start)
     names = moments(

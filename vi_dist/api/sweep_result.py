@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from vi_dist.api.shards import sharding
 from vi_dist.checked_files import read_json
 from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, prepare
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sweep_files import read_curve, read_params
 from vi_dist.errors import SpecError
@@ -57,15 +58,22 @@ class SweepResult:
         directory: the sweep's own; `find_sweep` finds the newest in an output directory.
         build: where the model comes from; None where only tables are wanted.
         data: what it is built on.
+        setup: of the sweep, where it ran in this process: its models serve again.
 
     Attributes:
         directory: the sweep's own directory.
         output_dir: the output directory, which sweeps share.
     """
 
-    def __init__(self, directory: Path, build: BuildSource | None = None, data: object = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        build: BuildSource | None = None,
+        data: object = None,
+        setup: Setup | None = None,
+    ) -> None:
         self.directory, self.output_dir = directory, directory.parent
-        self._build, self._data = build, data
+        self._build, self._data, self._setup = build, data, setup
 
     @classmethod
     def load(cls, directory: Path | str, build: Any = None, data: object = None) -> SweepResult:
@@ -228,7 +236,9 @@ class SweepResult:
 
     @cached_property
     def _prepared(self) -> PreparedModel | None:
-        """The model, which all fits of the sweep share; built when the first of them needs it."""
+        """The model on all rows, which all fits of the sweep share; built when the first of them needs it."""
+        if self._setup is not None:
+            return prepare(replace(self._setup, holdout=None), DTYPES[self.spec.dtype])
         if self._build is None:
             return None
         setup = Setup(
@@ -237,4 +247,4 @@ class SweepResult:
             shards=sharding(self.spec, self._data),
             columns=self.spec.columns,
         )
-        return PreparedModel(setup, DTYPES[self.spec.dtype])
+        return prepare(setup, DTYPES[self.spec.dtype])

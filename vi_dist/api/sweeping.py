@@ -159,7 +159,7 @@ def _run(
     setup = placed(planned.setup, spec, files.directory)
     course = open_course(planned, files, observers)
     budget = None if spec.budget is None else 60 * spec.budget.minutes
-    result = SweepResult(files.directory, setup.build, setup.data)
+    result = SweepResult(files.directory, setup=setup)
     with Interrupts() as interrupts:
         driver = Driver(
             course.first,

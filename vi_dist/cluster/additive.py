@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vi_dist.cluster.batching import add_up, not_additive, probe
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, cut_rows
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import check_sharded
 from vi_dist.model.shard_rows import ShardRows, shard_rows
@@ -30,7 +30,7 @@ def check_shards_add_up(setup: Setup) -> None:
     Nothing is said where the parts have other latents than the whole, as where a category has no row in one of them.
     """
     assert setup.shards is not None, "a setup with shards"
-    group_by, rows = setup.shards.group_by, _thinned(setup.cut(0))
+    group_by, rows = setup.shards.group_by, _thinned(cut_rows(setup, 0))
     whole = _prepared(setup, shard_rows(rows, 0, 1, group_by), 0)
     if setup.shards.count == 1 or whole.rows is None or len(whole.rows.ids) < 2:
         return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from vi_dist.cluster.fault import one_line, place_of_fault
 from vi_dist.cluster.setup import Setup
 from vi_dist.cluster.sharding import local_queries, shared_queries
 from vi_dist.errors import ModelError, SpecError
-from vi_dist.model.data import to_device
+from vi_dist.model.data import Data, to_device
 from vi_dist.model.model import Model
 from vi_dist.model.shard_rows import ShardRows
 from vi_dist.vi.batch_density import BatchDensity
@@ -29,12 +31,9 @@ from vi_dist.vi.mode import Mode, find_mode
 from vi_dist.vi.sampling import Constrain, make_constrain
 from vi_dist.vi.trace import JointProgram, trace_batches, trace_joint
 
-if TYPE_CHECKING:
-    from vi_dist.model.data import Data
-
 
 class PreparedModel:
-    """What fitting, evaluating and sampling one model share.
+    """What fitting, evaluating and sampling one model share; `prepare` gives the one that is there already.
 
     Args:
         setup: where the model and its data come from.
@@ -67,7 +66,7 @@ class PreparedModel:
         """
         if self.setup.shards is None:
             return None
-        cut = self.setup.cut(self.rank)
+        cut = cut_rows(self.setup, self.rank)
         return cut if self.setup.holdout is None else self.setup.holdout.of_shard(cut, self._held_out)
 
     @cached_property
@@ -95,7 +94,7 @@ class PreparedModel:
     def layout(self) -> Layout:
         """The model's coordinates."""
         model = self.model
-        with model_context(self.dtype, self.device):
+        with faults_of(self), model_context(self.dtype, self.device):
             return make_layout(model, sharded=self.setup.shards is not None)
 
     def joint(self, jacobian: bool = True) -> JointProgram:
@@ -147,7 +146,7 @@ class PreparedModel:
     @cached_property
     def mode(self) -> Mode | None:
         """The mode of the coordinates' density, found once, in float64; None where there is none to be found."""
-        precise = PreparedModel(self.setup, torch.float64)
+        precise = self.precise("cpu")
         return find_mode(precise.joint(), precise.start, precise.layout.size)
 
     @cached_property
@@ -158,20 +157,18 @@ class PreparedModel:
 
     def held_out(self) -> PreparedModel:
         """The same model observing the rows that the setup holds out."""
-        return PreparedModel(self.setup, self.dtype, self.device, held_out=True, rank=self.rank)
+        return prepare(self.setup, self.dtype, self.device, held_out=True, rank=self.rank)
+
+    def precise(self, device: torch.device | str | None = None) -> PreparedModel:
+        """The same model on the same rows in float64; absent another device, on the same one."""
+        there = self.device if device is None else device
+        return prepare(self.setup, torch.float64, there, held_out=self._held_out, rank=self.rank)
 
     def log_density(self) -> float:
         """The log joint where guides start. Raises `ModelError` if the model fails there."""
         density, flat = Density(self.model, self.layout), self.start
-        try:
-            with model_context(self.dtype, self.device), torch.no_grad():
-                return float(density(flat))
-        except SpecError:
-            raise
-        except Exception as error:
-            where = place_of_fault(error, self.setup.build.file)
-            what = f"the model fails in {str(self.dtype).removeprefix('torch.')} at its prior median: {one_line(error)}"
-            raise ModelError(what + where, key="model") from error
+        with faults_of(self), model_context(self.dtype, self.device), torch.no_grad():
+            return float(density(flat))
 
     @property
     def start(self) -> torch.Tensor:
@@ -200,6 +197,67 @@ class PreparedModel:
     def constrain_local(self) -> Constrain:
         """The map from all coordinates of a shard to the values of the latents of its rows."""
         return make_constrain(Density(local_queries(self.model), self.layout), self.start)
+
+
+def prepare(
+    setup: Setup,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    *,
+    held_out: bool = False,
+    rank: int = 0,
+) -> PreparedModel:
+    """The setup's model in one dtype, on one device and one part of the rows: built and traced once in a process.
+
+    The arguments are those of `PreparedModel`. Setups that share `Setup.built` share the model too, unless they differ
+    in something that it depends on; where they cut the data, or what guides are compared with, is nothing of that kind.
+    """
+    shards = None if setup.shards is None else replace(setup.shards, directory="")
+    key = (
+        PreparedModel,
+        (dtype, torch.device(device), setup.holdout, held_out, shards, rank),
+        (setup.build.path, id(setup.build.function), setup.data_key(), id(setup.initial_values)),
+        (setup.samples, setup.compile, setup.evaluations),
+    )
+    if key not in setup.built:
+        setup.built[key] = PreparedModel(setup, dtype, device, held_out=held_out, rank=rank)
+    found: PreparedModel = setup.built[key]
+    return found
+
+
+def cut_rows(setup: Setup, rank: int) -> ShardRows:
+    """The rows of a shard, those held out among them, cut once in a process. Raises as `Setup.cut` does."""
+    assert setup.shards is not None, "a setup with shards"
+    key = ("rows", setup.data_key(), setup.shards.count, setup.shards.group_by, rank)
+    if key not in setup.built:
+        setup.built[key] = setup.data, setup.cut(rank)
+    found: ShardRows = setup.built[key][1]
+    return found
+
+
+@contextmanager
+def faults_of(prepared: PreparedModel) -> Iterator[None]:
+    """What the model raises where it is first run becomes a `ModelError` that names variable, line and data."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:
+        notes = "".join(f", {note}" for note in getattr(error, "__notes__", []))
+        kind = str(prepared.dtype).removeprefix("torch.")
+        what = f"the model fails at its prior median in {kind}: {one_line(error)}{notes}"
+        where = place_of_fault(error, prepared.setup.build.file)
+        raise ModelError(what + where + _lengths(prepared), key="model") from error
+
+
+def _lengths(prepared: PreparedModel) -> str:
+    """That columns of the data have different lengths, for a message; empty where they have not."""
+    setup = prepared.setup
+    data = Data() if setup.data is None or setup.shards is not None else setup.load()
+    lengths = {name: len(column) if column.ndim else "one number" for name, column in data.usable().items()}
+    if len(set(lengths.values())) < 2:
+        return ""
+    return "; the data's columns have different lengths: " + ", ".join(f"{n} {k}" for n, k in lengths.items())
 
 
 def call_build(build: Build, data: Mapping[str, Any] | None, file: str | None) -> Model:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vi_dist.cluster.build_source import BuildSource
@@ -31,6 +31,8 @@ class Setup:
         initial_values: of latents by name, for guides that start there.
         columns: names of the columns of the data that are wanted; None for all.
         shards: how the data are cut; None for data that are not.
+        built: the data as they were read, and the models built on them, in this process (`prepared.prepare`). Setups
+            made of this one by `dataclasses.replace` share it; it stays behind where a setup travels.
     """
 
     build: BuildSource
@@ -44,6 +46,10 @@ class Setup:
     shards: Sharding | None = None
     initial_values: Mapping[str, Any] | None = None
     columns: tuple[str, ...] | None = None
+    built: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "built": {}}
 
     def version(self) -> str:
         """What configurations' keys know of the code, of the rows that a step sees, and of where guides start."""
@@ -64,5 +70,17 @@ class Setup:
         return shard_rows(self.data, rank, self.shards.count, self.shards.group_by, self.columns)
 
     def load(self) -> Data:
-        """The data where they are not cut. Raises `ModelError` for data that cannot be read."""
-        return open_data(self.data, columns=self.columns)
+        """The data where they are not cut, read once in a process. Raises `ModelError` for data that cannot be read."""
+        key = ("data", self.data_key())
+        if key not in self.built:
+            # With what was read, whose identity is part of the key, so that it cannot be another object's later.
+            self.built[key] = self.data, open_data(self.data, columns=self.columns)
+        found: Data = self.built[key][1]
+        return found
+
+    def data_key(self) -> Hashable:
+        """What tells these data from others in this process: files by their paths, everything else by identity."""
+        data = self.data
+        if isinstance(data, list | tuple):
+            data = tuple(data)
+        return (data if isinstance(data, str | tuple) else id(data)), self.columns

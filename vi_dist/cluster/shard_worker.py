@@ -18,7 +18,7 @@ from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.judgement import Judge, fitted, is_whole
 from vi_dist.cluster.local_latents import write_local
 from vi_dist.cluster.memory import peak_bytes
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, prepare
 from vi_dist.cluster.programs import make_program
 from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
@@ -67,8 +67,6 @@ class ShardWorker:
         self.setup, self.shards, self.ranks = setup, setup.shards, list(ranks)
         self.device, self._reduce = torch.device(device), reduce
         self._checkpoint_seconds = checkpoint_seconds
-        self._setups: list[Setup] = []
-        self._models: dict[tuple[torch.dtype, torch.device], list[PreparedModel]] = {}
         self._task: PackTask | None = None
         self._group: ShardGroup
         self._kind: StepKind
@@ -136,15 +134,7 @@ class ShardWorker:
 
     def prepared(self, dtype: torch.dtype, device: torch.device | str | None = None) -> list[PreparedModel]:
         """The model on the rows of each shard here; absent another device, where packs are stepped."""
-        key = (dtype, self.device if device is None else torch.device(device))
-        if not self._setups:
-            self._setups = [replace(self.setup, data=self.setup.cut(rank)) for rank in self.ranks]
-        if key not in self._models:
-            self._models[key] = [
-                PreparedModel(setup, *key, rank=rank)
-                for rank, setup in zip(self.ranks, self._setups, strict=True)
-            ]
-        return self._models[key]
+        return [prepare(self.setup, dtype, device or self.device, rank=rank) for rank in self.ranks]
 
     def _ready(self, task: PackTask, at: ShardState) -> None:
         """Have the pack's program, and the states of its shards there."""

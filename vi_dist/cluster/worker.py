@@ -14,7 +14,7 @@ from vi_dist.cluster.columns import DTYPES
 from vi_dist.cluster.halves import halved, joined
 from vi_dist.cluster.judgement import Judge, fitted
 from vi_dist.cluster.memory import peak_bytes
-from vi_dist.cluster.prepared import PreparedModel
+from vi_dist.cluster.prepared import PreparedModel, prepare
 from vi_dist.cluster.programs import Programs, make_program
 from vi_dist.cluster.scoring import Scorer
 from vi_dist.cluster.setup import Setup
@@ -44,7 +44,6 @@ class PackWorker:
     def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
         steady_products()
         self.setup, self.device = setup, torch.device(device)
-        self._models: dict[tuple[torch.dtype, torch.device], PreparedModel] = {}
         self._judges: dict[tuple[Choice, int], Judge] = {}
         self._programs = Programs(setup.compile, self.device)
         self._too_wide: set[tuple[int, int]] = set()
@@ -137,11 +136,8 @@ class PackWorker:
         return kind, 0 if graph is None else peak_bytes(graph)
 
     def model(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> PreparedModel:
-        """The model in one dtype on one device, prepared once."""
-        key = (dtype, torch.device(device))
-        if key not in self._models:
-            self._models[key] = PreparedModel(self.setup, *key)
-        return self._models[key]
+        """The model in one dtype on one device."""
+        return prepare(self.setup, dtype, device)
 
     def _program_for(self, task: PackTask) -> PackProgram:
         return self._programs.get(task, self.model(DTYPES[task.configurations[0].dtype], self.device))
