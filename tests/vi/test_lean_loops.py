@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from vi_dist.vi.lean_loops import _lean_wrapper, lean, lean_loops
+from vi_dist.vi.lean_loops import generator, is_known, lean, lean_loops
 
 
 def _handle(name: str, call: str) -> str:
@@ -132,19 +133,25 @@ def test_other_code_stays_as_it_is() -> None:
     assert lean("int main() {\n    while (1) {\n        f();\n    }\n}\n").count("f();") == 1
 
 
+def test_the_installed_generator_is_known_and_no_other(tmp_path: Path) -> None:
+    """Where this fails, torch was updated: its loops are as slow as they come until they are known."""
+    assert is_known(generator())
+    other = tmp_path / "cpp_wrapper_cpu.py"
+    other.write_bytes(generator().read_bytes() + b"\n")
+    assert not is_known(other)
+    assert not is_known(tmp_path / "missing.py")
+
+
 def test_the_stock_writer_is_back_afterwards_and_stays_where_torch_is_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from torch._inductor.codegen import common
 
     common.init_backend_registration()
-    stock = common.device_codegens["cpu"]
+    before = common.device_codegens["cpu"]
     with lean_loops():
-        assert common.device_codegens["cpu"] is not stock
-    assert common.device_codegens["cpu"] is stock
-    monkeypatch.delattr("torch._inductor.codegen.cpp_wrapper_cpu.CppWrapperCpu")
-    monkeypatch.setattr(
-        "vi_dist.vi.lean_loops._lean_wrapper", _lean_wrapper.__wrapped__
-    )  # not the one it keeps
+        assert common.device_codegens["cpu"] is not before
+    assert common.device_codegens["cpu"] is before
+    monkeypatch.setattr("vi_dist.vi.lean_loops.GENERATORS", frozenset())
     with lean_loops():
-        assert common.device_codegens["cpu"] is stock
+        assert common.device_codegens["cpu"] is before

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vi_dist.vi.agreement import apart, check_agreement
 from vi_dist.vi.compile import Decision, compile_graph, decide
+from vi_dist.vi.compile_checked import apart, check_agreement, compile_checked, nudged
 from vi_dist.vi.graph import trace
 from vi_dist.vi.trace import JointProgram
-
-log = logging.getLogger(__name__)
 
 # Numbers in the largest intermediate of a batch: a megabyte of float64, which caches still hold.
 _NUMBERS = 1 << 17
@@ -47,17 +45,22 @@ class JointValues:
         if self._run is None:
             return Decision(False, f"the model runs as a loop over samples: {self.joint.reason}")
         decision = decide(mode, self._graph, -(-rows // self.batch))
-        if decision.compiled:
-            try:
-                compiled = compile_graph(self._graph, (self._example(),), cache)
-                example = apart(self._example(), by=1.0)
-                with torch.no_grad():
-                    check_agreement(compiled(example)[0], self._graph(example)[0])
-                self._run = compiled
-            except Exception as error:  # a compiler can fail in as many ways as there are machines
-                log.warning("compilation failed, evaluation runs eagerly: %s", error)
-                return Decision(False, f"compilation failed ({type(error).__name__})")
-        return decision
+        if not decision.compiled:
+            return decision
+        make = partial(compile_graph, self._graph, (self._example(),), cache)
+        graph: Callable[..., tuple[Tensor, ...]] = self._graph
+        run, fault = compile_checked(make, self._check, graph)
+        self._run = run
+        return Decision(False, fault) if fault else decision
+
+    def _check(self, made: Callable[..., tuple[Tensor, ...]]) -> None:
+        example = apart(self._example(), by=1.0)
+        with torch.no_grad():
+            found, expected, rounded = (
+                {"log density": run(rows)[0]}
+                for run, rows in ((made, example), (self._graph, example), (self._graph, nudged(example)))
+            )
+        check_agreement(found, expected, rounded)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Log joint `(B,)` of rows `(B, D)`."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from vi_dist.vi.agreement import apart, check_agreement
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.columns import Column, column_tensors, group, padded
 from vi_dist.vi.compile import Decision, compile_graph, compile_steps, decide
+from vi_dist.vi.compile_checked import apart, check_agreement, check_same_bits, compile_checked, nudged
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.delta import DeltaFamily
@@ -39,7 +39,7 @@ NOISE_BLOCK = 1 << 20
 
 # Steps that a compiled program takes in one call: calling it costs as much as stepping a dozen columns.
 _NARROW, _MANY_STEPS, _SOME_STEPS = 8, 64, 16
-# Steps that a compiled program must take as its graph does: the second is the first that sees what a loop hands on.
+# Steps for which a compiled program is checked: the second is the first that sees what a loop hands on.
 _CHECKED = 3
 # Numbers of noise for the steps that are replayed in one go on a GPU.
 _CUDA_NOISE = 1 << 24
@@ -255,20 +255,11 @@ class PackProgram:
             return Decision(False, f"the model runs as a loop over samples: {self.joint.reason}")
         decision, on_cuda = decide(mode, graph, steps), self.device.type == "cuda"
         if decision.compiled:
-            try:
-                _, expected = self.advance(self._apart(), _CHECKED)
-                if on_cuda:
-                    self._compile_for_cuda(graph, cache)
-                else:
-                    self._compile_for_cpu(graph, cache)
-                self._check(expected)
-            except Exception as error:  # a compiler can fail in as many ways as there are machines
-                self._one = self._normals = None
-                self._in_one_call = None
-                log.warning("compilation failed, the flat graph runs eagerly: %s", error)
-                decision = Decision(
-                    False, f"compilation failed ({type(error).__name__}): the flat graph runs eagerly"
-                )
+            make = self._compile_for_cuda if on_cuda else self._compile_for_cpu
+            _, fault = compile_checked(lambda: make(graph, cache), lambda _: self._check(), None)
+            if fault:
+                self._one = self._normals = self._in_one_call = None
+                decision = Decision(False, fault)
         return self._replayed(decision) if on_cuda else decision
 
     def _compile_for_cpu(self, graph: GraphModule, cache: Path | None) -> None:
@@ -291,14 +282,35 @@ class PackProgram:
         state = self.start()
         return replace(state, params=apart(state.params))
 
-    def _check(self, expected: Trajectory) -> None:
-        """Raise `Miscompiled` unless some steps record what they did before the program was compiled."""
-        _, found = self.advance(self._apart(), _CHECKED)
-        check_agreement(found.elbo[:1], expected.elbo[:1])
-        # Where the loss is not linear in l, rounding has no bound that would tell it from a mistake.
-        linear = self._even.flatten()
-        check_agreement(found.elbo[:, linear], expected.elbo[:, linear], 1e-2)
-        check_agreement(found.grad_norm[:, linear], expected.grad_norm[:, linear], 1e-2)
+    def _check(self) -> None:
+        """Raise `Miscompiled` unless the compiled steps are the graph's, and the same in one call as in several.
+
+        They are compared with the graph where they start and once more in their course, where noise and buffers differ.
+        """
+        states, records = [self._apart()], []
+        for _ in range(_CHECKED):
+            after, record = self.advance(states[-1], 1)
+            states.append(after)
+            records.append(record)
+        last, whole = self.advance(states[0], _CHECKED)
+        each = [torch.cat(parts) for parts in zip(*map(_curves, records), strict=True)]
+        check_same_bits(outputs(states[0], last, *_curves(whole)), outputs(states[0], states[-1], *each))
+        for step in (0, _CHECKED - 1):
+            before, after = states[step], states[step + 1]
+            near = replace(before, params=nudged(before.params))
+            expected, rounded = (self._one_by_graph(state) for state in (before, near))
+            check_agreement(outputs(before, after, *_curves(records[step])), expected, rounded)
+
+    def _one_by_graph(self, state: PackState) -> dict[str, Tensor]:
+        """What one step of the flat graph gives, as `outputs`."""
+        graph = self.graph()
+        assert graph is not None, "a flat program"
+        last = torch.minimum(self.constants[0], state.step + 1)
+        with torch.no_grad():
+            noise = self._noise(TRAINING, state.step[None], self.num_samples)
+            eps = self._covering(noise, self._even)[0]
+            *after, loss, elbo, norm = graph(*state.tensors(), eps, last, *self.constants[1:])
+        return outputs(state, PackState(*after), loss[None], elbo[None], norm[None])
 
     def _noise_inputs(self) -> tuple[Tensor, ...]:
         """What a step's noise is made of besides its number: two words of keys, and which columns' samples are even."""
@@ -420,3 +432,17 @@ class PackProgram:
             own = self.step.own_value(params, eps) if own is None else own
             first = log_mean_exp(own - self.step.log_q(params, eps))
         return torch.where(shifted & first.isfinite(), first, torch.zeros_like(first))
+
+
+def _curves(record: Trajectory) -> tuple[Tensor, Tensor, Tensor]:
+    return record.loss, record.elbo, record.grad_norm
+
+
+def outputs(
+    before: PackState, after: PackState, loss: Tensor, elbo: Tensor, norm: Tensor
+) -> dict[str, Tensor]:
+    """What a step, or some, changed in the state, and their records `(K, C)`, by name and with columns first."""
+    moved = {name: getattr(after, name) - getattr(before, name) for name in ("params", "averaged", "halfway")}
+    named = {field.name: getattr(after, field.name) for field in fields(PackState)} | moved
+    named["buffers"] = after.buffers.transpose(0, 1)
+    return {"loss": loss.T, "elbo": elbo.T, "gradient norm": norm.T, **named}

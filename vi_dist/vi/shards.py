@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from vi_dist.vi.agreement import apart, check_agreement
 from vi_dist.vi.compile import Decision, compile_graph, decide
+from vi_dist.vi.compile_checked import apart, check_agreement, compile_checked, nudged
 from vi_dist.vi.graph import trace
 from vi_dist.vi.noise import EVALUATION, TRAINING, NormalSource
-from vi_dist.vi.pack import NOISE_BLOCK, PackProgram
-from vi_dist.vi.state import PackState, Trajectory
+from vi_dist.vi.pack import NOISE_BLOCK, PackProgram, outputs
+from vi_dist.vi.state import PARTS, PackState, Trajectory
 from vi_dist.vi.summed_joint import Reduce, total
+
+Half = Callable[..., tuple[Tensor, ...]]
+"""`PackProgram.own` or `PackProgram.rest` of one shard: its Python, its flat graph, or what was compiled of that."""
+
+_Halves = tuple[list[Half], list[Half]]
 
 
 @dataclass
@@ -44,8 +50,8 @@ class ShardGroup:
     def __init__(self, programs: Sequence[PackProgram], reduce: Reduce = total) -> None:
         self.programs, self.reduce = list(programs), reduce
         self.times = StepTimes()
-        self._own: list[Callable[..., tuple[Tensor, ...]]] = []
-        self._rest: list[Callable[..., tuple[Tensor, ...]]] = []
+        self._own: list[Half] = []
+        self._rest: list[Half] = []
 
     def start(self) -> list[PackState]:
         """Every shard's state before the first step."""
@@ -116,23 +122,39 @@ class ShardGroup:
         """Compile each half of the step if that pays; see `PackProgram.compile`. The decision is that on the rows."""
         if any(program.joint.mode != "flat" for program in self.programs):
             return Decision(False, f"the model runs as a loop over samples: {self.programs[0].joint.reason}")
-        self._prepare()
-        decision = Decision(False, "")
-        for place, (program, own) in enumerate(zip(self.programs, self._own, strict=True)):
-            rest = self._rest[place]
-            assert isinstance(own, GraphModule), "a flat program"
-            assert isinstance(rest, GraphModule), "a flat program"
-            decision = decide(mode, own, steps)
-            if decision.compiled:
-                example = program.own_example()
-                self._own[place] = compile_graph(own, example, cache)
-                inputs = (apart(example[0]), *example[1:])
-                with torch.no_grad():
-                    found, expected = (run(*inputs)[0] for run in (self._own[place], own))
-                check_agreement(found, expected)
-            if decide(mode, rest, steps).compiled:
-                self._rest[place] = compile_graph(rest, program.rest_example(), cache)
-        return decision
+        if not self._own:
+            self._prepare()
+        decision = self._decision(mode, self._own[0], steps)
+        make = partial(self._compiled, mode, steps, cache)
+        graphs = (self._own, self._rest)
+        (self._own, self._rest), fault = compile_checked(make, self._check, graphs, self._anywhere)
+        return Decision(False, fault) if fault else decision
+
+    def _compiled(self, mode: str, steps: int, cache: Path | None) -> _Halves:
+        """Each half of each shard here as it is to run: compiled where that pays."""
+        own, rest = list(self._own), list(self._rest)
+        for place, program in enumerate(self.programs):
+            if self._decision(mode, own[place], steps).compiled:
+                own[place] = _compile(own[place], program.own_example(), cache)
+            if self._decision(mode, rest[place], steps).compiled:
+                rest[place] = _compile(rest[place], program.rest_example(), cache)
+        return own, rest
+
+    def _check(self, made: _Halves) -> None:
+        """Raise `Miscompiled` unless the compiled halves give the numbers of their graphs, all outputs."""
+        for place, program in enumerate(self.programs):
+            _check_own(program, made[0][place], self._own[place])
+            _check_rest(program, made[1][place], self._rest[place])
+
+    @staticmethod
+    def _decision(mode: str, half: Half, steps: int) -> Decision:
+        assert isinstance(half, GraphModule), "a flat program"
+        return decide(mode, half, steps)
+
+    def _anywhere(self, failed: bool) -> bool:
+        """Whether it failed on any shard: all of them take their steps alike."""
+        failures = self.reduce([torch.tensor([float(failed)])] * len(self.programs))
+        return float(failures) > 0
 
     def _prepare(self) -> None:
         """Flat graphs where the model has one, else its Python."""
@@ -170,6 +192,44 @@ class ShardGroup:
         source = NormalSource(program.space, [0], program.dtype, program.device)
         noise = source(EVALUATION, torch.zeros(1, 1, device=program.device), count, first)[0]
         return noise.expand(program.width, -1, -1)
+
+
+def _compile(half: Half, example: Sequence[Tensor], cache: Path | None) -> Half:
+    assert isinstance(half, GraphModule), "a flat program"
+    return compile_graph(half, example, cache)
+
+
+def _check_own(program: PackProgram, run: Half, graph: Half) -> None:
+    """Raise `Miscompiled` unless a compiled `own` gives what its graph does."""
+    first, *others = program.own_example()
+    here = apart(first)
+
+    def outputs(half: Half, params: Tensor) -> dict[str, Tensor]:
+        summed, local = half(params, *others)
+        return {"log weights": summed[..., 0], "slopes": summed[..., 1:], "local slopes": local}
+
+    with torch.no_grad():
+        check_agreement(outputs(run, here), outputs(graph, here), outputs(graph, nudged(here)))
+
+
+def _check_rest(program: PackProgram, run: Half, graph: Half) -> None:
+    """Raise `Miscompiled` unless a compiled `rest` takes the first step as its graph does, and the second."""
+    example = program.rest_example()
+    state, (eps, summed, *others) = PackState(*example[:PARTS]), example[PARTS:]
+
+    def step(half: Half, before: PackState, summed: Tensor) -> tuple[PackState, dict[str, Tensor]]:
+        *tensors, loss, elbo, norm = half(*before.tensors(), eps, summed, *others)
+        after = PackState(*tensors)
+        return after, outputs(before, after, loss[None], elbo[None], norm[None])
+
+    before = replace(state, params=apart(state.params))
+    with torch.no_grad():
+        for _ in range(2):
+            near = replace(before, params=nudged(before.params))
+            _, found = step(run, before, summed)
+            _, rounded = step(graph, near, nudged(summed))
+            before, expected = step(graph, before, summed)
+            check_agreement(found, expected, rounded)
 
 
 # Numbers in the largest intermediate of draws that are evaluated at once, summed over shards.
