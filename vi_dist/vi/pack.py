@@ -14,7 +14,14 @@ from torch.fx import GraphModule
 from vi_dist.vi.batches import Batches
 from vi_dist.vi.columns import Column, column_tensors, group, padded
 from vi_dist.vi.compile import Decision, compile_graph, compile_steps, decide
-from vi_dist.vi.compile_checked import apart, check_agreement, check_same_bits, compile_checked, nudged
+from vi_dist.vi.compile_checked import (
+    apart,
+    check_agreement,
+    check_same_bits,
+    compile_checked,
+    least_gradient,
+    nudged,
+)
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
 from vi_dist.vi.guides.delta import DeltaFamily
@@ -26,7 +33,7 @@ from vi_dist.vi.noise import SHIFT, TRAINING, NoiseSpace, NormalSource
 from vi_dist.vi.optimizers import Optimizer
 from vi_dist.vi.out_of_memory import is_out_of_memory
 from vi_dist.vi.replay import Replay
-from vi_dist.vi.state import PARTS, STEP, PackState, Trajectory
+from vi_dist.vi.state import PARTS, STEP, PackState, Trajectory, changes, step_changes
 from vi_dist.vi.step import Step
 from vi_dist.vi.trace import JointProgram
 
@@ -293,24 +300,26 @@ class PackProgram:
             states.append(after)
             records.append(record)
         last, whole = self.advance(states[0], _CHECKED)
-        each = [torch.cat(parts) for parts in zip(*map(_curves, records), strict=True)]
-        check_same_bits(outputs(states[0], last, *_curves(whole)), outputs(states[0], states[-1], *each))
+        each = Trajectory(*(torch.cat([getattr(one, f.name) for one in records]) for f in fields(Trajectory)))
+        check_same_bits(changes(states[0], last, whole), changes(states[0], states[-1], each))
         for step in (0, _CHECKED - 1):
-            before, after = states[step], states[step + 1]
-            near = replace(before, params=nudged(before.params))
-            expected, rounded = (self._one_by_graph(state) for state in (before, near))
-            check_agreement(outputs(before, after, *_curves(records[step])), expected, rounded)
+            found = changes(states[step], states[step + 1], records[step])
+            check_agreement(found, *self._one_step_by_graph(states[step]))
 
-    def _one_by_graph(self, state: PackState) -> dict[str, Tensor]:
-        """What one step of the flat graph gives, as `outputs`."""
+    def _one_step_by_graph(self, state: PackState) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """What one step of the flat graph gives, what rounding may make of that, and its `least_gradient`."""
         graph = self.graph()
         assert graph is not None, "a flat program"
-        last = torch.minimum(self.constants[0], state.step + 1)
+        constants = (torch.minimum(self.constants[0], state.step + 1), *self.constants[1:])
+        near = replace(state, params=nudged(state.params))
         with torch.no_grad():
             noise = self._noise(TRAINING, state.step[None], self.num_samples)
             eps = self._covering(noise, self._even)[0]
-            *after, loss, elbo, norm = graph(*state.tensors(), eps, last, *self.constants[1:])
-        return outputs(state, PackState(*after), loss[None], elbo[None], norm[None])
+            expected = graph(*state.tensors(), eps, *constants)
+            summed, local_slope = self.step.own(near.params, eps)
+            rounded = self.rest(*near.tensors(), eps, nudged(summed), local_slope, *constants)
+        least = least_gradient(summed[..., 1:])
+        return step_changes(state, expected), step_changes(near, rounded), least
 
     def _noise_inputs(self) -> tuple[Tensor, ...]:
         """What a step's noise is made of besides its number: two words of keys, and which columns' samples are even."""
@@ -432,17 +441,3 @@ class PackProgram:
             own = self.step.own_value(params, eps) if own is None else own
             first = log_mean_exp(own - self.step.log_q(params, eps))
         return torch.where(shifted & first.isfinite(), first, torch.zeros_like(first))
-
-
-def _curves(record: Trajectory) -> tuple[Tensor, Tensor, Tensor]:
-    return record.loss, record.elbo, record.grad_norm
-
-
-def outputs(
-    before: PackState, after: PackState, loss: Tensor, elbo: Tensor, norm: Tensor
-) -> dict[str, Tensor]:
-    """What a step, or some, changed in the state, and their records `(K, C)`, by name and with columns first."""
-    moved = {name: getattr(after, name) - getattr(before, name) for name in ("params", "averaged", "halfway")}
-    named = {field.name: getattr(after, field.name) for field in fields(PackState)} | moved
-    named["buffers"] = after.buffers.transpose(0, 1)
-    return {"loss": loss.T, "elbo": elbo.T, "gradient norm": norm.T, **named}

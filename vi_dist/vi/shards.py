@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from vi_dist.vi.compile import Decision, compile_graph, decide
-from vi_dist.vi.compile_checked import apart, check_agreement, compile_checked, nudged
+from vi_dist.vi.compile_checked import apart, check_agreement, compile_checked, least_gradient, nudged
 from vi_dist.vi.graph import trace
 from vi_dist.vi.noise import EVALUATION, TRAINING, NormalSource
-from vi_dist.vi.pack import NOISE_BLOCK, PackProgram, outputs
-from vi_dist.vi.state import PARTS, PackState, Trajectory
+from vi_dist.vi.pack import NOISE_BLOCK, PackProgram
+from vi_dist.vi.state import PARTS, PackState, Trajectory, step_changes
 from vi_dist.vi.summed_joint import Reduce, total
 
 Half = Callable[..., tuple[Tensor, ...]]
@@ -217,19 +217,15 @@ def _check_rest(program: PackProgram, run: Half, graph: Half) -> None:
     example = program.rest_example()
     state, (eps, summed, *others) = PackState(*example[:PARTS]), example[PARTS:]
 
-    def step(half: Half, before: PackState, summed: Tensor) -> tuple[PackState, dict[str, Tensor]]:
-        *tensors, loss, elbo, norm = half(*before.tensors(), eps, summed, *others)
-        after = PackState(*tensors)
-        return after, outputs(before, after, loss[None], elbo[None], norm[None])
-
-    before = replace(state, params=apart(state.params))
+    before, least = replace(state, params=apart(state.params)), least_gradient(summed[..., 1:])
     with torch.no_grad():
         for _ in range(2):
             near = replace(before, params=nudged(before.params))
-            _, found = step(run, before, summed)
-            _, rounded = step(graph, near, nudged(summed))
-            before, expected = step(graph, before, summed)
-            check_agreement(found, expected, rounded)
+            found, expected = (half(*before.tensors(), eps, summed, *others) for half in (run, graph))
+            rounded = graph(*near.tensors(), eps, nudged(summed), *others)
+            made, theirs = step_changes(before, found), step_changes(before, expected)
+            check_agreement(made, theirs, step_changes(near, rounded), least)
+            before = PackState(*expected[:PARTS])
 
 
 # Numbers in the largest intermediate of draws that are evaluated at once, summed over shards.

@@ -100,3 +100,20 @@ class Trajectory:
     loss: Tensor
     elbo: Tensor
     grad_norm: Tensor
+
+
+def changes(before: PackState, after: PackState, records: Trajectory) -> dict[str, Tensor]:
+    """What some steps made of a state, and what they recorded, by name and with columns first, `(C, ...)`.
+
+    Of params and their averages it is the difference to what they were.
+    """
+    named = {field.name: getattr(after, field.name) for field in fields(PackState)}
+    moved = {name: named[name] - getattr(before, name) for name in ("params", "averaged", "halfway")}
+    curves = {"loss": records.loss.T, "elbo": records.elbo.T, "gradient norm": records.grad_norm.T}
+    return {**curves, **named, **moved, "buffers": after.buffers.transpose(0, 1)}
+
+
+def step_changes(before: PackState, step: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`changes` by one step, which returned the state's tensors and three records `(C,)`."""
+    after, records = PackState(*step[:PARTS]), Trajectory(*(record[None] for record in step[PARTS:]))
+    return changes(before, after, records)
