@@ -1,4 +1,4 @@
-"""Checkpoints of shards: a damaged part is named, and its pack takes its steps again."""
+"""Checkpoints of shards: a damaged part is named, and its pack goes on from the one before."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from vi_dist.cluster.checkpoints import Checkpoints, set_damaged_aside
-from vi_dist.cluster.inline_executor import InlineExecutor
-from vi_dist.cluster.journal import Journal
 from vi_dist.errors import DamagedFile
 from vi_dist.vi.state import PackState
 
@@ -20,7 +18,7 @@ def state(value: float) -> PackState:
 
 
 @pytest.mark.parametrize("broken", [b"", b"cut", b"flipped"])
-def test_a_damaged_part_is_named_and_its_pack_begins_again(tmp_path: Path, broken: bytes) -> None:
+def test_a_damaged_part_is_named_and_its_pack_is_known(tmp_path: Path, broken: bytes) -> None:
     for pack in (3, 12):
         kept = Checkpoints(str(tmp_path), pack, 2)
         for rank in range(2):
@@ -41,10 +39,13 @@ def test_a_damaged_part_is_named_and_its_pack_begins_again(tmp_path: Path, broke
     assert Checkpoints(str(tmp_path), 3, 2).newest(50) == 40
     assert (file.parent / f"{file.name}.damaged").read_bytes() == content
 
-    journal = tmp_path / "sweep" / "journal"
-    journal.mkdir(parents=True)
-    for pack in (3, 12):
-        (journal / f"{pack}.answers").write_bytes(b"")
-    Journal(InlineExecutor(), journal, {12}).close()
-    assert sorted(one.name for one in journal.glob("*.answers")) == ["3.answers"]
-    assert [one.name for one in (tmp_path / "sweep" / "set-aside").iterdir()] == ["journal-12.answers.1"]
+
+def test_the_two_newest_whole_checkpoints_stay(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path), 0, 2)
+    for steps in (10, 20, 30, 40):
+        kept.write(steps, 0, state(steps))
+        if steps != 40:
+            kept.write(steps, 1, state(steps))
+        kept.forget_old()
+    assert [kept.newest(steps) for steps in (19, 29, 39, 40)] == [0, 20, 30, 30]
+    assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) == 5

@@ -179,6 +179,7 @@ def _run(
         driver.run()
         finish(result, files, recorder, interrupts, origin(planned, champion))
     if not result.interrupted:
+        files.reach_disk()
         journal.forget()
         if setup.shards is not None:
             forget_all(setup.shards.directory)

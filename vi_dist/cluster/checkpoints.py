@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import fsspec
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
+from vi_dist.checked_files import reach_disk
 from vi_dist.cluster.fault import one_line
 from vi_dist.errors import DamagedFile, SpecError
 from vi_dist.framed import framed, unframed
@@ -47,7 +50,7 @@ def forget_all(directory: str) -> None:
 def set_damaged_aside(directory: str) -> set[int]:
     """The packs of a sweep that have a damaged part of a checkpoint, which is named and renamed to ``*.damaged``.
 
-    Nothing can go on from such a pack: it has to take its steps again.
+    Such a pack goes on from the checkpoint before, or from its start, and takes the steps from there again.
     """
     files, root = fsspec.core.url_to_fs(directory)
     packs: set[int] = set()
@@ -69,6 +72,8 @@ def set_damaged_aside(directory: str) -> set[int]:
 class Checkpoints:
     """The states of one pack, by number of steps taken; one is whole when every shard has written its part.
 
+    The two newest whole ones stay: where one is damaged, there is the one before.
+
     Args:
         directory: of the sweep, any fsspec path.
         pack: the pack's number.
@@ -80,12 +85,17 @@ class Checkpoints:
         self._root, self._shards = f"{root}/checkpoints/pack-{pack}", shards
 
     def write(self, steps: int, rank: int, state: PackState) -> None:
-        """Keep a shard's part; a part is there whole or not at all."""
+        """Keep a shard's part; a part is there whole or not at all, and on this machine's disk after its content."""
         path = self._path(steps, rank)
         self._files.makedirs(self._root, exist_ok=True)
         with self._files.open(f"{path}.part", "wb") as stream:
             stream.write(framed(state.to_bytes()))
+        on_disk = isinstance(self._files, LocalFileSystem)
+        if on_disk:
+            reach_disk(Path(f"{path}.part"))
         self._files.mv(f"{path}.part", path)
+        if on_disk:
+            reach_disk(Path(self._root))
 
     def read(self, steps: int, ranks: Sequence[int], device: torch.device | str = "cpu") -> list[PackState]:
         """The parts of some shards, on a device. Raises `DamagedFile` for one that is not what was written."""
@@ -102,15 +112,19 @@ class Checkpoints:
 
     def newest(self, steps: int) -> int:
         """Steps of the newest whole checkpoint that is no later than `steps`; 0 if there is none."""
-        there = self._there()
-        whole = [step for step, ranks in there.items() if len(ranks) == self._shards and step <= steps]
-        return max(whole, default=0)
+        return max((step for step in self._whole(self._there()) if step <= steps), default=0)
 
-    def forget(self, before: int) -> None:
-        """Remove what was written for fewer steps than `before`."""
-        for step, ranks in self._there().items():
-            for rank in ranks if step < before else ():
+    def forget_old(self) -> None:
+        """Remove what was written before the two newest whole checkpoints."""
+        there = self._there()
+        kept = self._whole(there)[-2:]
+        for step, ranks in there.items():
+            for rank in ranks if len(kept) == 2 and step < kept[0] else ():
                 self._files.rm_file(self._path(step, rank))
+
+    def _whole(self, there: Mapping[int, set[int]]) -> list[int]:
+        """Steps of the checkpoints of which every part is there, in order."""
+        return sorted(step for step, ranks in there.items() if len(ranks) == self._shards)
 
     def _path(self, steps: int, rank: int) -> str:
         return f"{self._root}/step-{steps}-shard-{rank}.safetensors"

@@ -40,23 +40,23 @@ class Journal(Executor):
     Args:
         executor: asked for what is not known.
         directory: of the journal; for each pack ``<index>.answers`` and its `PackStates`.
-        without: packs whose answers are set aside, since what they lead to is lost.
+        unstored: packs whose state elsewhere is lost. Their last answer is asked for once more, so that whoever has to
+            give it takes the steps that lead to the state again.
 
     Raises `SpecError` while another process writes it.
     """
 
-    def __init__(self, executor: Executor, directory: Path, without: Collection[int] = ()) -> None:
+    def __init__(self, executor: Executor, directory: Path, unstored: Collection[int] = ()) -> None:
         self._executor, self._directory = executor, directory
         self.concurrent = executor.concurrent
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(directory / "lock")
         if not self._lock.acquire():
             raise SpecError("this sweep is under way in another process", path=directory.parent)
-        for index in without:
-            if (file := directory / f"{index}.answers").exists():
-                set_aside(file, directory.parent)
         self._states = PackStates(directory)
         self._known = {int(file.stem): self._read(file) for file in directory.glob("*.answers")}
+        for index in unstored:
+            self._forget_outcomes(index)
         self._chunks = {
             index: sum(isinstance(answer, Chunk) for answer in answers)
             for index, answers in self._known.items()
@@ -158,6 +158,17 @@ class Journal(Executor):
         # One that another answer follows is of a pack that a limit had ended, and that went on after all.
         over = [number for number, answer in enumerate(answers[:-1]) if isinstance(answer, Evaluated)]
         return deque(answer for number, answer in enumerate(answers) if number not in over)
+
+    def _forget_outcomes(self, index: int) -> None:
+        """Remove the evaluation that ends a pack's answers; the steps before it stay known."""
+        answers = self._known.get(index)
+        if not answers or not isinstance(answers[-1], Evaluated):
+            return
+        answers.pop()
+        file = self._directory / f"{index}.answers"
+        content = file.read_bytes()
+        _, ends, _ = _answers(content)
+        replace_file(file, content[: ends[-2]] if len(ends) > 1 else b"")
 
 
 def _answers(content: bytes) -> tuple[list[Chunk | Evaluated], list[int], str]:

@@ -200,7 +200,7 @@ class ShardWorker:
         self._written = time.monotonic()
         self._reduce([torch.zeros(1)] * len(self.ranks))  # all parts are there
         if 0 in self.ranks:
-            kept.forget(self._taken)
+            kept.forget_old()
 
     def _checkpoints(self, pack: int) -> Checkpoints | None:
         if not self.shards.directory:

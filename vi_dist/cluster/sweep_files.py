@@ -6,6 +6,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from vi_dist.checked_files import EMPTY_MARK, replace_file, sealed, sealed_json
+from vi_dist.checked_files import EMPTY_MARK, reach_disk, replace_file, sealed, sealed_json
 from vi_dist.cluster.observer import Observer
 from vi_dist.cluster.pack_run import PackRun
 from vi_dist.cluster.rows import row_of
@@ -26,6 +27,7 @@ from vi_dist.report.leaderboard import leaderboard
 from vi_dist.report.rungs import rung_table
 from vi_dist.report.sweep_directory import (
     CURVES,
+    FITS,
     GUIDES,
     JOURNAL,
     LEADERBOARD,
@@ -50,6 +52,8 @@ REST_SECONDS, REST_SHARE = 5.0, 50
 """Least time between two versions of the tables of a sweep under way: so long, and so many times what the last took."""
 MODEL_PREFIX = "model."
 """Before the names of the model's own params, where they stand beside the guide's."""
+# Threads that wait for the disk at a sweep's end.
+_WAITING = 8
 _SPEC_HEAD = f"""# The sweep's spec with every default, as it ran. To change it, change a copy.
 # {EMPTY_MARK}
 """
@@ -204,6 +208,18 @@ class SweepFiles(Observer):
         for part in parts:
             part.unlink()
         return self.directory / CURVES
+
+    def reach_disk(self) -> None:
+        """Return once every guide, and the name of every file, is on the disk.
+
+        Guides are written without waiting for the disk, since the journal gives them again; so the journal stays until
+        then. Tables, fits and summary wait for it as they are written.
+        """
+        with ThreadPoolExecutor(_WAITING) as threads:  # the disk takes several at once
+            list(threads.map(reach_disk, (self.directory / GUIDES).iterdir()))
+        for folder in (GUIDES, FITS, ".", ".."):
+            if (self.directory / folder).is_dir():
+                reach_disk(self.directory / folder)
 
     def write_summary(self, summary: Summary) -> None:
         """Keep how the sweep went."""
