@@ -17,7 +17,8 @@ from vi_dist.tracking.patience import Refused
 from vi_dist.tracking.records import GuideLogged
 from vi_dist.tracking.store import KEY_TAG, SWEEP_TAG, Store
 
-CODE = Path(__file__).with_name("guide_model.py")
+LOADER = "vi_dist.tracking.guide_model"
+"""The module whose code an MLflow model of a guide runs; what is logged is data."""
 DEFAULT_DRAWS = 1000
 """How many draws ``predict`` returns when nobody says."""
 
@@ -62,7 +63,7 @@ def _find(store: Store, experiment_id: str, run_id: str, name: str) -> LoggedMod
 
 
 def _save(path: str, directory: Path, guide: GuideLogged) -> None:
-    """Write the model's directory: code, requirements, signature and the saved fit."""
+    """Write the model's directory: its loader's name, requirements, signature and the saved fit."""
     with warnings.catch_warnings():
         # MLflow warns about type hints of its own, and that there is no example of an input that is not used.
         # A writer without guides need not wait for these imports.
@@ -75,8 +76,8 @@ def _save(path: str, directory: Path, guide: GuideLogged) -> None:
         params = [ParamSpec("num_samples", "long", DEFAULT_DRAWS), ParamSpec("seed", "long", 0)]
         pyfunc.save_model(
             path,
-            python_model=str(CODE),
-            artifacts={"guide": str(directory)},
+            loader_module=LOADER,
+            data_path=str(directory),
             pip_requirements=requirements(),
             signature=ModelSignature(outputs=outputs, params=ParamSchema(params)),
         )
