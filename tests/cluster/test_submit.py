@@ -94,11 +94,17 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _log(address: str, job_id: str) -> str:
-    """What a job has said, asked for in this process: a command takes seconds to start."""
-    request = Request(f"{address}/api/jobs/{job_id}/logs", headers={"Authorization": f"Bearer {TOKEN}"})
+def _of_job(address: str, job_id: str) -> dict[str, str]:
+    """What Ray knows of a job, asked for in this process: a command takes seconds to start."""
+    request = Request(f"{address}/api/jobs/{job_id}", headers={"Authorization": f"Bearer {TOKEN}"})
     with urlopen(request, timeout=30) as answer:
-        return str(json.load(answer)["logs"])
+        found: dict[str, str] = json.load(answer)
+        return found
+
+
+def _log(address: str, job_id: str) -> str:
+    """What a job has said."""
+    return _of_job(address, f"{job_id}/logs")["logs"]
 
 
 def _wait(condition: Callable[[], object], seconds: float = 180.0) -> None:
@@ -143,9 +149,11 @@ def command(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Command
     return run
 
 
-def test_a_submitted_sweep_is_followed_to_its_leaderboard(command: Command, folder: Path) -> None:
+def test_a_submitted_sweep_is_followed_to_its_leaderboard(
+    dashboard: str, command: Command, folder: Path
+) -> None:
     target = f"file://{folder}/bucket"
-    done = command("submit", str(folder / "sweep.yaml"), "--output-dir", target, "--follow")
+    done = command("submit", str(folder / "sweep.yaml"), "--output-dir", target, "--follow", "--champion")
     assert done.returncode == 0, done.stderr
     job_id = done.stdout.splitlines()[0]
     assert "4 configurations: 4 finished" in done.stdout and "best: " in done.stdout
@@ -154,6 +162,7 @@ def test_a_submitted_sweep_is_followed_to_its_leaderboard(command: Command, fold
     assert (found / "report.html").is_file()
     told = json.loads(command("status", "--json").stdout)
     assert [(job["id"], job["sweep"], job["status"]) for job in told] == [(job_id, "toy", "SUCCEEDED")]
+    assert _of_job(dashboard, job_id)["entrypoint"].endswith(" --champion")
 
 
 def test_stopping_keeps_what_was_fitted_and_closes_the_runs(

@@ -38,9 +38,13 @@ def submit(
     address: str | None,
     *,
     follow: bool,
+    champion: bool,
     as_json: bool,
 ) -> None:
-    """Check a sweep here, send it to a cluster and print the job's id; with `follow`, what it says until its end."""
+    """Check a sweep here, send it to a cluster and print the job's id; with `follow`, what it says until its end.
+
+    With `champion` the job's sweep runs with ``--champion``.
+    """
     changes = {
         **parse_overrides(overrides),
         **{name: value for name, value in chosen.items() if value is not None},
@@ -59,7 +63,7 @@ def submit(
 
     jobs = RayJobs(address)
     _check(spec)
-    job_id = _send(jobs, spec)
+    job_id = _send(jobs, spec, ("--champion",) if champion else ())
     typer.echo(json.dumps({"id": job_id, "address": redacted(jobs.address)}) if as_json else job_id)
     there = f"{job_id} --address {jobs.address}"
     say(f"vi-dist status {there}  shows it; vi-dist stop {there}  ends it")
@@ -106,13 +110,13 @@ def _check(spec: SweepSpec) -> None:
     plan_sweep(BuildSource(path=spec.model or ""), spec.data, spec)
 
 
-def _send(jobs: RayJobs, spec: SweepSpec) -> str:
+def _send(jobs: RayJobs, spec: SweepSpec, options: Sequence[str]) -> str:
     from vi_dist.cluster.staging import stage
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     job_id = f"{re.sub(r'[^A-Za-z0-9_-]', '_', spec.name)}-{stamp}-{uuid.uuid4().hex[:4]}"
     with tempfile.TemporaryDirectory(prefix="vi_dist_job_") as folder:
-        jobs.submit(job_id, spec.name, stage(spec, Path(folder)))
+        jobs.submit(job_id, spec.name, stage(spec, Path(folder)), options)
     return job_id
 
 

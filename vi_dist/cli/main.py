@@ -222,6 +222,7 @@ def submit(
     follow: Annotated[
         bool, typer.Option("--follow", help="Print the job's log; Ctrl-C leaves the job alone.")
     ] = False,
+    champion: Champion = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -229,7 +230,7 @@ def submit(
     from vi_dist.cli.jobs import submit as send
 
     chosen = {"tracking_uri": tracking_uri, "output_dir": _absolute(output_dir)}
-    send(spec, overrides or [], chosen, address, follow=follow, as_json=as_json)
+    send(spec, overrides or [], chosen, address, follow=follow, champion=champion, as_json=as_json)
 
 
 @app.command()

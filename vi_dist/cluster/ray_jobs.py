@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,12 +76,12 @@ class RayJobs:
         with self._answering():
             self._client = JobSubmissionClient(self.address)
 
-    def submit(self, job_id: str, sweep: str, staged: Staged) -> None:
-        """Send a staged sweep as a job. Raises `SpecError` if it is too big for Ray."""
+    def submit(self, job_id: str, sweep: str, staged: Staged, options: Sequence[str] = ()) -> None:
+        """Send a staged sweep as a job, run with `options`. Raises `SpecError` if it is too big for Ray."""
         check_size(staged, LIMIT)
         with self._answering():
             self._client.submit_job(
-                entrypoint=f"python -m vi_dist.cli.job {SPEC}",
+                entrypoint=" ".join(("python -m vi_dist.cli.job", SPEC, *options)),
                 submission_id=job_id,
                 metadata={_OURS: sweep},
                 runtime_env={
