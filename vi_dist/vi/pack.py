@@ -19,8 +19,8 @@ from vi_dist.vi.compile_checked import (
     check_agreement,
     check_same_bits,
     compile_checked,
-    least_gradient,
     nudged,
+    rounding_errors,
 )
 from vi_dist.vi.estimators import log_mean_exp
 from vi_dist.vi.graph import trace
@@ -306,8 +306,8 @@ class PackProgram:
             found = changes(states[step], states[step + 1], records[step])
             check_agreement(found, *self._one_step_by_graph(states[step]))
 
-    def _one_step_by_graph(self, state: PackState) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """What one step of the flat graph gives, what rounding may make of that, and its `least_gradient`."""
+    def _one_step_by_graph(self, state: PackState) -> tuple[dict[str, Tensor], ...]:
+        """What one step of the flat graph gives, what rounding may make of that, and its `rounding_errors`."""
         graph = self.graph()
         assert graph is not None, "a flat program"
         constants = (torch.minimum(self.constants[0], state.step + 1), *self.constants[1:])
@@ -318,8 +318,8 @@ class PackProgram:
             expected = graph(*state.tensors(), eps, *constants)
             summed, local_slope = self.step.own(near.params, eps)
             rounded = self.rest(*near.tensors(), eps, nudged(summed), local_slope, *constants)
-        least = least_gradient(summed[..., 1:])
-        return step_changes(state, expected), step_changes(near, rounded), least
+        theirs = step_changes(state, expected)
+        return theirs, step_changes(near, rounded), rounding_errors(theirs, summed[..., 1:])
 
     def _noise_inputs(self) -> tuple[Tensor, ...]:
         """What a step's noise is made of besides its number: two words of keys, and which columns' samples are even."""
