@@ -60,7 +60,7 @@ def main() -> None:
     if "workers" in parts:
         jobs = [
             {"workers": int(workers), "columns": columns, "chunks": arguments.chunks}
-            for columns in (1, 8, 64)
+            for columns in map(int, arguments.columns.split(","))
             for workers in arguments.workers.split(",")
         ]
         rows += _table(jobs, DRIVERS)
@@ -73,6 +73,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--configurations", default=",".join(map(str, COUNTS)))
     parser.add_argument("--long", action="store_true", help=f"{LONG} configurations too")
     parser.add_argument("--workers", default=",".join(map(str, WORKERS)))
+    parser.add_argument("--columns", default="1,8,64", help="of a pack, in the second table")
     parser.add_argument("--chunks", type=int, default=8192, help="of a line of the second table, at least")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -26,12 +26,12 @@ def _step_cost(root: Path, out: Path, sides: str, model: str = "eight_schools") 
     return pd.read_parquet(out)
 
 
-def test_step_cost_without_peers(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VI_DIST_CACHE", str(tmp_path))
-    frame = _step_cost(root, tmp_path / "cost.parquet", "eager,compiled")
-    assert list(frame["side"]) == ["vi_dist eager", "vi_dist compiled"]
+def test_step_cost_without_peers(root: Path, tmp_path: Path) -> None:
+    """Compiling is a matter of half a minute, and of the tests of compiled programs."""
+    frame = _step_cost(root, tmp_path / "cost.parquet", "eager")
+    assert list(frame["side"]) == ["vi_dist eager"]
     assert (frame[["wall_us", "cpu_us", "ahead", "ahead_cpu"]] > 0).all(axis=None)
-    assert frame.set_index("side")["ahead"]["vi_dist compiled"] == 1
+    assert frame.set_index("side")["ahead"]["vi_dist eager"] == 1
     assert set(frame["void"]) == {"-"}  # nothing to agree with
 
 
@@ -54,13 +54,13 @@ def test_a_missing_peer_is_one_sentence(root: Path) -> None:
 
 def test_scale_has_both_tables(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "scale.parquet"
-    brief = ["--configurations", "3", "--workers", "2", "--chunks", "8", "--out", str(out)]
-    done = _run(root, "benchmarks.scale", *brief)
+    brief = ["--configurations", "3", "--workers", "2", "--columns", "8", "--chunks", "8"]
+    done = _run(root, "benchmarks.scale", *brief, "--out", str(out))
     assert done.returncode == 0, done.stderr
     frame = pd.read_parquet(out)
     sweeps, drivers = frame[frame["workers"].isna()], frame[frame["workers"].notna()]
     assert (sweeps[["driver_ms", "writer_ms", "store_kb", "report_mb"]] > 0).all(axis=None)
-    assert list(drivers["columns"]) == [1, 8, 64]
+    assert list(drivers["columns"]) == [8]
     assert (drivers["chunks"] == 8).all() and (drivers["chunks_s"] > 0).all()
 
 

@@ -11,8 +11,18 @@ import pytest
 
 
 @pytest.mark.slow
-def test_it_prints_rates_and_shares(root: Path) -> None:
-    spec = root / "experiments/eight_schools/sweep.yaml"
+def test_it_prints_rates_and_shares(root: Path, tmp_path: Path) -> None:
+    spec, eight_schools = tmp_path / "sweep.yaml", root / "experiments/eight_schools"
+    spec.write_text(
+        f"""
+name: shares
+model: {eight_schools}/model.py:build
+data: {eight_schools}/eight_schools.npz
+space: {{guide: [mean_field], learning_rate: [0.01, 0.03]}}
+compile: never
+evaluation: {{samples: 256}}
+"""
+    )
     command = [
         sys.executable,
         "-W",

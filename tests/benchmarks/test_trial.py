@@ -1,4 +1,4 @@
-"""The trial in small: two posteriors under four configurations each, with loose marks; the marks; the thresholds."""
+"""The trial in small: a posterior under four configurations, with loose marks; the marks; the thresholds."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ def test_there_are_fourteen_posteriors_and_most_have_a_known_evidence() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kidiq", "wells"])
-def test_a_winner_chosen_blind_is_near_the_reference(name: str, tmp_path: Path) -> None:
+def test_a_winner_chosen_blind_is_near_the_reference(tmp_path: Path) -> None:
     """Kidiq's coordinates have unlike units and a correlation of -0.9, which defeat guides in plain coordinates."""
     spec = tmp_path / "small.yaml"
     spec.write_text(yaml.safe_dump(SMALL))
-    row, every = trial(name, tmp_path, spec)
+    row, every = trial("kidiq", tmp_path, spec)
     assert row["mu"] < 0.1
     assert row["sd"] < 0.1
-    assert row["elbo"] > evidence(name)["full_rank"] - 0.02
+    assert row["elbo"] > evidence("kidiq")["full_rank"] - 0.02
     assert row["verdict"] != DISTRUST
     assert len(every) == 4
     assert [one["winner"] for one in every] == [True, False, False, False]

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Gamma, HalfCauchy, MultivariateNormal, Normal
-from torch.fx import GraphModule
 
 from vi_dist.errors import SpecError
 from vi_dist.model.decorators import param, random_variable
@@ -47,7 +46,7 @@ from vi_dist.vi.estimators import (
 )
 from vi_dist.vi.noise import SHIFT, TRAINING, NormalSource
 from vi_dist.vi.pack import SHIFT_DRAWS, PackProgram
-from vi_dist.vi.state import PARTS, PackState
+from vi_dist.vi.state import PackState
 from vi_dist.vi.step import MAX_STREAK, SHIFT_RATE
 from vi_dist.vi.trace import JointProgram
 
@@ -389,36 +388,6 @@ def test_a_compilation_that_fails_leaves_the_eager_graph(
     assert "runs eagerly" in decision.reason
     assert "compilation failed" in caplog.text
     assert_same_column(made.advance(made.start(), 3)[0], 0, other.advance(other.start(), 3)[0], 0)
-
-
-@pytest.mark.parametrize("fault", [1.0, 1.1])
-def test_a_program_with_other_numbers_than_its_graph_is_not_used(
-    engine: Make,
-    column: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    fault: float,
-) -> None:
-    """The program is its graph run eagerly, but for the norm of its gradient."""
-
-    def faulty(step: GraphModule, vary: GraphModule, *_: Any) -> Callable[..., tuple[Tensor, ...]]:
-        def take(*inputs: Tensor) -> tuple[Tensor, ...]:
-            state, given, rest = inputs[:PARTS], inputs[PARTS : PARTS + 3], inputs[PARTS + 3 :]
-            *after, loss, elbo, norm = step(*state, *vary(*state, *given), *rest)
-            return *after, loss[None], elbo[None], fault * norm[None]
-
-        return take
-
-    monkeypatch.setattr("vi_dist.vi.pack.compile_steps", faulty)
-    monkeypatch.setattr("vi_dist.vi.pack._MANY_STEPS", 1)
-    made, other = (engine(positive).program([column(steps=3)]) for _ in range(2))
-    decision = made.compile("always")
-    assert decision.compiled == (fault == 1)
-    assert ("runs eagerly" in decision.reason) == (fault != 1)
-    assert ("a compiled program gives" in caplog.text) == (fault != 1)
-    ours, theirs = (program.advance(program.start(), 3) for program in (made, other))
-    torch.testing.assert_close(ours[0].params, theirs[0].params)
-    torch.testing.assert_close(ours[1].grad_norm, theirs[1].grad_norm)
 
 
 def test_configurations_end_after_their_own_number_of_steps(engine: Make, column: Make) -> None:

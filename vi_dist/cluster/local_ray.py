@@ -14,15 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import ray
 from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined] # its stubs lack them
-
-# isort: split
-import psutil  # which Ray brings along: it can be imported once Ray has been
 
 from vi_dist.errors import SpecError
 from vi_dist.exported import exported
