@@ -18,6 +18,7 @@ What a command says or leaves is
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import random
 import shutil
@@ -49,6 +50,9 @@ executor: inline
 evaluation: {samples: 256}
 output_dir: out
 """
+ROOT = Path(__file__).resolve().parent.parent
+DEAD = 7
+"""Exit code of a process that ended in the midst of a sweep."""
 
 
 class Killed(BaseException):
@@ -104,8 +108,8 @@ class Bench:
         x = generator.normal(size=40)
         np.savez(folder / "data.npz", x=x, y=1 + 2 * x + generator.normal(size=40))
 
-    def sweep(self, chunks: int | None = None) -> Path:
-        """Run the sweep, or kill it after so many reports of progress; returns its directory."""
+    def sweep(self, chunks: int | None = None, dies: bool = False) -> Path:
+        """Run the sweep, or kill it after so many reports of progress, with this process if it `dies`."""
         from vi_dist import Experiment
 
         left = [chunks]
@@ -114,6 +118,8 @@ class Bench:
             if left[0] is not None:
                 left[0] -= 1
                 if left[0] < 0:
+                    if dies:
+                        os._exit(DEAD)
                     raise Killed
 
         try:
@@ -263,6 +269,7 @@ def main() -> None:
                 chosen = random.Random(arguments.seed).sample(chosen, arguments.sample)
             trial(bench, name, directory, commands, chosen, rows)
     tables.write(rows, arguments.out)
+    sys.exit(any(row["WRONG"] or row["ran"] for row in rows))
 
 
 if __name__ == "__main__":
