@@ -49,8 +49,8 @@ def seal_file(path: Path, *, durable: bool = True) -> None:
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         place = content.rfind(EMPTY_MARK.encode())
         content[place : place + len(EMPTY_MARK)] = _mark(content, place)
-        content.flush()
         if durable:
+            content.flush()
             os.fsync(file.fileno())
 
 

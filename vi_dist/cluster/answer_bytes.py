@@ -1,10 +1,15 @@
-"""Workers' answers as bytes: a description in JSON, then the arrays as safetensors; no pickle, every bit kept."""
+"""Workers' answers as bytes: a description in JSON, then the numbers of its arrays; no pickle, every bit kept.
+
+Outcomes hold tensors, which go as safetensors. A chunk's arrays are small and come thousands of times: they go as they
+lie in memory, one behind the other, and the description says their types and shapes.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +25,8 @@ _LENGTH = 8
 _ARRAYS = ("before", "after", "skipped", "alive")
 _SCALARS = ("began_ms", "ended_ms")
 _SECONDS = ("seconds", "preparing")
+# Of arrays in a chunk: floats, whole numbers, booleans.
+_TYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1"})
 
 
 def _fields_of(*types: str) -> tuple[str, ...]:
@@ -34,9 +41,13 @@ assert len(_NUMBERS) + len(_PLAIN) + len(_TENSORS) == len(fields(Outcome)), "an 
 
 def to_bytes(answer: Chunk | Evaluated) -> bytes:
     """An answer without its state, for `from_bytes`."""
-    description, tensors = _of_chunk(answer) if isinstance(answer, Chunk) else _of_evaluated(answer)
+    if isinstance(answer, Chunk):
+        description, content = _of_chunk(answer)
+    else:
+        description, tensors = _of_evaluated(answer)
+        content = save(tensors)
     text = json.dumps(description).encode()
-    return len(text).to_bytes(_LENGTH, "little") + text + save(tensors)
+    return len(text).to_bytes(_LENGTH, "little") + text + content
 
 
 def from_bytes(content: bytes) -> Chunk | Evaluated:
@@ -44,28 +55,49 @@ def from_bytes(content: bytes) -> Chunk | Evaluated:
     end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     try:
         description = json.loads(content[_LENGTH:end])
-        tensors = load(content[end:])
         if description["kind"] == "chunk":
-            return _chunk(description, tensors)
-        return _evaluated(description, tensors)
+            return _chunk(description, content[end:])
+        return _evaluated(description, load(content[end:]))
     except (KeyError, TypeError, IndexError, SafetensorError) as error:
         raise ValueError(f"not an answer of this version: {type(error).__name__}: {error}") from error
 
 
-def _of_chunk(chunk: Chunk) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    tensors = {name: _tensor(getattr(chunk, name)) for name in _ARRAYS}
-    tensors |= {f"curves/{name}": _tensor(values) for name, values in chunk.curves.items()}
-    tensors["seconds"] = torch.tensor([getattr(chunk, name) for name in _SECONDS], dtype=torch.float64)
-    description = {name: getattr(chunk, name) for name in _SCALARS}
-    return {"kind": "chunk", "step": asdict(chunk.kind), "curves": list(chunk.curves), **description}, tensors
+def _of_chunk(chunk: Chunk) -> tuple[dict[str, Any], bytes]:
+    arrays = {name: getattr(chunk, name) for name in _ARRAYS}
+    arrays |= {f"curves/{name}": values for name, values in chunk.curves.items()}
+    arrays["seconds"] = np.array([getattr(chunk, name) for name in _SECONDS])
+    description = {
+        "kind": "chunk",
+        "step": vars(chunk.kind),
+        "curves": list(chunk.curves),
+        "arrays": {name: [values.dtype.str, values.shape] for name, values in arrays.items()},
+        **{name: getattr(chunk, name) for name in _SCALARS},
+    }
+    return description, b"".join(values.tobytes() for values in arrays.values())
 
 
-def _chunk(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Chunk:
-    values: dict[str, Any] = {name: tensors[name].numpy() for name in _ARRAYS}
+def _chunk(description: Mapping[str, Any], content: bytes) -> Chunk:
+    arrays = _arrays(description["arrays"], content)
+    values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
     values |= {name: int(description[name]) for name in _SCALARS}
-    values |= dict(zip(_SECONDS, tensors["seconds"].tolist(), strict=True))
-    curves = {name: tensors[f"curves/{name}"].numpy() for name in description["curves"]}
+    values |= dict(zip(_SECONDS, arrays["seconds"].tolist(), strict=True))
+    curves = {name: arrays[f"curves/{name}"] for name in description["curves"]}
     return Chunk(state=b"", curves=curves, kind=StepKind(**description["step"]), **values)
+
+
+def _arrays(described: Mapping[str, Sequence[Any]], content: bytes) -> dict[str, Array]:
+    """Arrays by name, of their types and shapes. Raises `ValueError` where the content is of another size."""
+    found, place = {}, 0
+    for name, (kind, shape) in described.items():
+        if kind not in _TYPES:
+            raise ValueError(f"not an answer of this version: {name} is of type {kind}")
+        count = math.prod(shape)
+        # Copied, because what is made of bytes cannot be written to.
+        found[name] = np.frombuffer(content, kind, count, place).reshape(shape).copy()
+        place += found[name].nbytes
+    if place != len(content):
+        raise ValueError(f"not an answer of this version: {len(content)} bytes for {place}")
+    return found
 
 
 def _of_evaluated(answer: Evaluated) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -14,6 +14,9 @@ from vi_dist.framed import framed, unframed
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = 0.5
+"""Between two times that superseded states are removed."""
+
 _NAME = re.compile(r"(\d+)\.(\d+)\.state")
 
 
@@ -21,7 +24,8 @@ class PackStates:
     """Files ``<pack>.<chunks>.state`` of a journal, each one framed record.
 
     A state is removed once two later ones are there and the newest of them, with the answers that lead to it, has
-    reached the disk. A thread waits for that, so that the driver does not.
+    reached the disk. A thread sees to that every so often, so that the driver waits for no disk and the disk is asked
+    about the newest states alone.
 
     Args:
         directory: the journal's.
@@ -87,6 +91,8 @@ class PackStates:
                 self._remove(batch)
             except OSError as error:
                 log.warning("states in %s stay where they are: %s", self._directory, error)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, REST_SECONDS)
 
     def _remove(self, batch: dict[int, tuple[int, int]]) -> None:
         """The states of some packs that later ones replace."""
