@@ -58,6 +58,27 @@ def test_imports_only_go_down(path: Path) -> None:
             assert top != "torch", f"{path}:{line}: {mine} imports torch"
 
 
+def _package_imports() -> dict[str, set[str]]:
+    """The modules of the package that each of them imports, for type checking alone too."""
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in MODULES}
+    names = {
+        name.removesuffix(".__init__"): path for name, path in names.items() if name != "vi_dist.__init__"
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        imported = {part for _, whole in _imports(path) for part in (whole, whole.rpartition(".")[0])}
+        found[name] = (imported & set(names)) - {name}
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """What imports nothing that is left is taken away again and again; what stays is in a circle or leads to one."""
+    left = _package_imports()
+    while free := {name for name, imported in left.items() if not imported & set(left)}:
+        left = {name: imported for name, imported in left.items() if name not in free}
+    assert not left, f"imports in a circle among {sorted(left)}"
+
+
 def _loaded_by(statement: str, *heavy: str) -> list[str]:
     """The heavy packages that a statement loads in a fresh process."""
     program = f"import sys; {statement}; print(*[name for name in {heavy!r} if name in sys.modules])"

@@ -16,8 +16,8 @@ from vi_dist.vi.columns import Column
 from vi_dist.vi.guides.family import Family
 from vi_dist.vi.guides.table import GUIDES
 from vi_dist.vi.initialisation import INITIALISATIONS, Places, Start, coordinates_of, start_of
+from vi_dist.vi.laplace_scale import Mode
 from vi_dist.vi.layout import Layout, make_layout
-from vi_dist.vi.mode import Mode
 from vi_dist.vi.noise import NoiseSite, NoiseSpace, NormalSource
 from vi_dist.vi.pack import PackProgram
 

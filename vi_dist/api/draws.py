@@ -25,13 +25,13 @@ from vi_dist.vi.predictive import replicate
 from vi_dist.vi.sampling import draw_flat
 
 if TYPE_CHECKING:
-    from vi_dist.api.fit import Fit
+    from vi_dist.api.fitted_guide import FittedGuide
 
 # Weighted draws behind n resampled ones: so many for each, and never fewer than an evaluation has.
 _RATIO, _FEWEST = 4, 4096
 
 
-def drawn_rows(fit: Fit, n: int, seed: int, resample: bool) -> Tensor:
+def drawn_rows(fit: FittedGuide, n: int, seed: int, resample: bool) -> Tensor:
     """n draws `(n, D)` of the guide's coordinates, followed by the model's params; see `Fit.sample`."""
     n, seed = arguments.draws(n, seed, resample, fit.ready().layout.size)
     if resample:
@@ -39,7 +39,7 @@ def drawn_rows(fit: Fit, n: int, seed: int, resample: bool) -> Tensor:
     return draw_flat(fit.guide(), fit.leaves(), fit.model_params(), n, seed)
 
 
-def predicted(fit: Fit, rows: Tensor, seed: int) -> dict[str, Tensor]:
+def predicted(fit: FittedGuide, rows: Tensor, seed: int) -> dict[str, Tensor]:
     """Replications of the observed variables at rows `(n, D)`; see `Fit.predict`."""
     prepared = fit.ready()
     _needs_all_rows(fit, "the observed rows of other shards are not here")
@@ -47,7 +47,7 @@ def predicted(fit: Fit, rows: Tensor, seed: int) -> dict[str, Tensor]:
         return replicate(prepared.model, prepared.layout, rows, seed)
 
 
-def _resampled(fit: Fit, n: int, seed: int) -> Tensor:
+def _resampled(fit: FittedGuide, n: int, seed: int) -> Tensor:
     """n of max(4n, 4096) draws, by stratified resampling with the Pareto-smoothed weights; see `Fit.sample`."""
     prepared, guide = fit.ready(), fit.guide()
     if not guide.has_density:
@@ -100,7 +100,7 @@ def _warn(name: str, log_weights: NDArray[np.float64], count: int) -> None:
     )
 
 
-def _needs_all_rows(fit: Fit, why: str) -> None:
+def _needs_all_rows(fit: FittedGuide, why: str) -> None:
     """Refuse a fit of shards, of which only one is in this process. Raises `ValueError`."""
     prepared = fit.ready()
     shards = prepared.setup.shards

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from vi_dist.api.checks import as_arrays
-from vi_dist.api.fit import NUMBERS, Fit, make_fit
+from vi_dist.api.fitted_guide import NUMBERS, FittedGuide
 from vi_dist.checked_files import read_json, replace_file, sealed_json
 from vi_dist.cluster.build_source import BuildSource, check_build
 from vi_dist.cluster.columns import DTYPES
@@ -22,11 +23,13 @@ from vi_dist.vi import saved_guide
 from vi_dist.vi.saved_guide import CURE
 from vi_dist.vi.tensor_file import read_tensors, write_tensors
 
+T = TypeVar("T")
+
 DESCRIPTION, LOSSES = "fit.json", "losses.safetensors"
 _FIELDS = ("key", "name", "configuration", "status", "reason", "steps")
 
 
-def save_fit(fit: Fit, directory: Path) -> None:
+def save_fit(fit: FittedGuide, directory: Path) -> None:
     """Write a fit; see `Fit.save`."""
     prepared, guide = fit.ready(), Choice.from_data(fit.configuration["guide"])
     directory.mkdir(parents=True, exist_ok=True)
@@ -46,8 +49,8 @@ def save_fit(fit: Fit, directory: Path) -> None:
     replace_file(directory / DESCRIPTION, sealed_json(description))
 
 
-def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
-    """Read a fit; see `Fit.load`."""
+def load_fit(directory: Path, build: Any, data: object, make: Callable[..., T]) -> T:
+    """What `make` (`vi_dist.api.fit.make_fit`) makes of a fit on disk; see `Fit.load`."""
     if build is None:
         raise SpecError(
             "a fit needs the function that builds its model", key="build", allowed=("a function",)
@@ -73,7 +76,7 @@ def load_fit(directory: Path, build: Any, data: object = None) -> Fit:
     own = {site.name: site.take(whole).clone() for site in prepared.layout.params}
     losses = _tensors(directory / LOSSES)["losses"]
     params = joined_params(tensors, own)
-    return make_fit(description["key"], description["configuration"], description, losses, params, prepared)
+    return make(description["key"], description["configuration"], description, losses, params, prepared)
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -18,13 +18,13 @@ from vi_dist.vi.layout import Layout
 from vi_dist.vi.variational_world import VariationalWorld
 
 if TYPE_CHECKING:
-    from vi_dist.api.fit import Fit
+    from vi_dist.api.fitted_guide import FittedGuide
 
 _ONE_BY_ONE = {"mean_field": ADVI, "delta": MAP}
 """Families that are one guide per latent, and the class that makes such guides."""
 
 
-def guided_world(fit: Fit) -> VariationalWorld:
+def guided_world(fit: FittedGuide) -> VariationalWorld:
     """A world with every query and observation instantiated, latents drawn from the guide; see `Fit.world`."""
     prepared = fit.ready()
     model, layout = prepared.model, prepared.layout
@@ -45,7 +45,9 @@ def guided_world(fit: Fit) -> VariationalWorld:
     return world
 
 
-def _separate(fit: Fit, layout: Layout) -> tuple[dict[Query, RVIdentifier], dict[RVIdentifier, Tensor]]:
+def _separate(
+    fit: FittedGuide, layout: Layout
+) -> tuple[dict[Query, RVIdentifier], dict[RVIdentifier, Tensor]]:
     """One guide per latent, whose params are its slices of the leaves."""
     model = fit.ready().model
     made = _ONE_BY_ONE[fit.guide_name](model.queries, model.observations)
@@ -58,7 +60,7 @@ def _separate(fit: Fit, layout: Layout) -> tuple[dict[Query, RVIdentifier], dict
     return dict(made.queries_to_guides), params
 
 
-def _joint(fit: Fit, layout: Layout) -> dict[Query, RVIdentifier]:
+def _joint(fit: FittedGuide, layout: Layout) -> dict[Query, RVIdentifier]:
     """One guide over the coordinates of all latents."""
     family, leaves = fit.guide(), fit.leaves()
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from vi_dist.api.draws import drawn_rows, predicted
 
 if TYPE_CHECKING:
-    from vi_dist.api.fit import Fit
+    from vi_dist.api.fitted_guide import FittedGuide
 
 
-def inference_data(fit: Fit, n: int, seed: int, resample: bool) -> Any:
+def inference_data(fit: FittedGuide, n: int, seed: int, resample: bool) -> Any:
     """n draws, predictions and observations of a fit; see `Fit.to_inference_data`."""
     import arviz as az
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vi_dist.report.findings import Findings
-    from vi_dist.report.stored_draws import Drawer
+    from vi_dist.report.stored_draws import Drawer, Draws
 
 
 class SweepResult:
@@ -141,9 +141,9 @@ class SweepResult:
         importance-weighted bound, at how far the next best configurations are from the winner in means and standard
         deviations, and at whether the winner converged. Raises `LookupError` if nothing could be ranked.
         """
-        from vi_dist.api.judging import judged
+        from vi_dist.report.judging import judged
 
-        return judged(self)
+        return judged(self.dataframe(), self.drawer, self.spec.evaluation.samples)
 
     def plot_curves(self, keys: Sequence[str] | None = None) -> Figure:
         """The ELBO during training as a matplotlib figure: the best of every guide and divergence over all others.
@@ -223,10 +223,25 @@ class SweepResult:
 
     @cached_property
     def drawer(self) -> Drawer:
-        """Gives 4,000 draws ``{query: (n, *shape)}`` of the configuration with a key, and keeps them."""
-        from vi_dist.api.judging import drawer
+        """Gives 4,000 draws ``{query: (n, *shape)}`` of the configuration with a key, and keeps them.
 
-        return drawer(self)
+        They come from what the sweep's directory holds; where its queries could not be traced, from the model itself.
+        """
+        from vi_dist.report.stored_draws import DRAWS, stored_drawer
+
+        stored = stored_drawer(self.directory)
+
+        @cache
+        def draw(key: str) -> Draws:
+            try:
+                return stored(key)
+            except LookupError as error:
+                try:
+                    return {name: values.numpy() for name, values in self.get(key).sample(DRAWS).items()}
+                except ValueError:
+                    raise error from None
+
+        return draw
 
     @cached_property
     def _configurations(self) -> dict[str, dict[str, Any]]:

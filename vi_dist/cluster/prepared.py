@@ -26,8 +26,9 @@ from vi_dist.vi.context import model_context, steady_products
 from vi_dist.vi.density import Density
 from vi_dist.vi.initialisation import coordinates_of
 from vi_dist.vi.joint_values import JointValues
+from vi_dist.vi.laplace_scale import Mode
 from vi_dist.vi.layout import Layout, make_layout
-from vi_dist.vi.mode import Mode, find_mode
+from vi_dist.vi.mode import find_mode
 from vi_dist.vi.sampling import Constrain, make_constrain
 from vi_dist.vi.trace import JointProgram, trace_batches, trace_joint
 

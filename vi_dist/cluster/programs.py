@@ -16,7 +16,7 @@ from vi_dist.sweep.plan import Program, program
 from vi_dist.vi.columns import padded
 from vi_dist.vi.compile import Decision, decide
 from vi_dist.vi.initialisation import Places, start_of
-from vi_dist.vi.mode import Mode
+from vi_dist.vi.laplace_scale import Mode
 from vi_dist.vi.pack import PackProgram
 
 KEPT, KEPT_ON_CUDA = 16, 4

@@ -29,7 +29,8 @@ from vi_dist.evaluation.convergence import DRAWS
 from vi_dist.evaluation.evaluate import Evaluator
 from vi_dist.vi.context import steady_products, threads
 from vi_dist.vi.graph import trace
-from vi_dist.vi.mode import Mode, find_mode
+from vi_dist.vi.laplace_scale import Mode
+from vi_dist.vi.mode import find_mode
 from vi_dist.vi.shards import ShardGroup
 from vi_dist.vi.state import PackState, gather
 from vi_dist.vi.summed_joint import Reduce, SummedJoint, total

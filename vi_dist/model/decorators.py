@@ -8,8 +8,8 @@ from functools import wraps
 from typing import Any
 
 from vi_dist.errors import ModelError
-from vi_dist.model.context import current_world
 from vi_dist.model.identifier import RVIdentifier
+from vi_dist.model.world import current_world
 
 
 def random_variable(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, MutableMapping
+from contextvars import ContextVar
 from copy import copy
 from types import TracebackType
 from typing import Any, Self
@@ -12,12 +13,20 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vi_dist.errors import ModelError, SpecError
-from vi_dist.model.context import enter, leave
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.initialize import InitializeFn, init_from_prior, init_to_uniform
 from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.validation import unvalidated
 from vi_dist.model.variable import Variable
+
+# A tuple rather than a list: entering a world in one thread or task leaves the others' worlds alone.
+_worlds: ContextVar[tuple[World, ...]] = ContextVar("vi_dist_worlds", default=())
+
+
+def current_world() -> World | None:
+    """The innermost world entered, to which a call of a random variable belongs; None if there is none."""
+    worlds = _worlds.get()
+    return worlds[-1] if worlds else None
 
 
 class World(Mapping[RVIdentifier, Tensor]):
@@ -171,13 +180,13 @@ class World(Mapping[RVIdentifier, Tensor]):
         return world
 
     def __enter__(self) -> Self:
-        enter(self)
+        _worlds.set((*_worlds.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        leave()
+        _worlds.set(_worlds.get()[:-1])
 
     def __getitem__(self, node: RVIdentifier) -> Tensor:
         return self.get_variable(node).value

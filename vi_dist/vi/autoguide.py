@@ -12,14 +12,13 @@ from torch.distributions import Distribution, Independent, Normal, TransformedDi
 from torch.nn.functional import softplus
 
 from vi_dist.errors import ModelError
-from vi_dist.model.context import current_world
 from vi_dist.model.decorators import param, random_variable
 from vi_dist.model.delta import Delta
 from vi_dist.model.identifier import RVIdentifier
 from vi_dist.model.prior_median import prior_median
 from vi_dist.model.rv_dict import RVDict
 from vi_dist.model.validation import unvalidated
-from vi_dist.model.world import World
+from vi_dist.model.world import World, current_world
 from vi_dist.vi.bijection import bijection, is_identity
 from vi_dist.vi.guide_map import Query
 from vi_dist.vi.guides.family import INITIAL_SCALE, inverse_softplus

@@ -22,7 +22,7 @@ from vi_dist.vi.divergences import as_divergence
 from vi_dist.vi.estimators import check_combination, coefficients, reparam, slopes
 from vi_dist.vi.guide_map import Query
 from vi_dist.vi.guided_sample import Draw, Sampler
-from vi_dist.vi.monte_carlo import DiscrepancyFn, check_part, make_sampler
+from vi_dist.vi.objective import DiscrepancyFn, check_part, make_sampler
 from vi_dist.vi.surrogate import draw_pairs, inner, param_pairs, reported
 
 

@@ -15,8 +15,8 @@ from vi_dist.model.support import support_of
 from vi_dist.model.validation import unvalidated
 from vi_dist.model.world import World
 from vi_dist.vi.guides.family import INITIAL_SCALE, Scale
+from vi_dist.vi.laplace_scale import Mode
 from vi_dist.vi.layout import Layout, unconstrained
-from vi_dist.vi.mode import Mode
 from vi_dist.vi.table import Entry
 
 

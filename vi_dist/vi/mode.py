@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vi_dist.vi.guides.family import fixed_normals
 from vi_dist.vi.guides.laplace import Curvature, climb, newton
+from vi_dist.vi.laplace_scale import Mode
 from vi_dist.vi.log_joint import LogJoint
 
 log = logging.getLogger(__name__)
@@ -22,23 +22,6 @@ _STARTS, _NUMBERS, _WIDEST = 8, 1 << 18, 1 << 19
 # A mode has been reached where the next Newton step is so short, in standard deviations, and every curvature, relative
 # to the largest, lies above the rounding errors of a Hessian.
 _REACHED, _FLAT = 1e-2, 1e-12
-
-
-@dataclass(frozen=True)
-class Mode:
-    """Where the log joint of the coordinates is largest, and the scale it has there.
-
-    Attributes:
-        loc: the mode, `(d,)`.
-        root: the Cholesky factor of the inverse of minus the Hessian, `(d, d)`.
-    """
-
-    loc: Tensor
-    root: Tensor
-
-    def to(self, like: Tensor) -> Mode:
-        """The same in the dtype and on the device of `like`."""
-        return Mode(self.loc.to(like), self.root.to(like))
 
 
 def find_mode(joint: LogJoint, start: Tensor, size: int) -> Mode | None:

@@ -18,7 +18,8 @@ from vi_dist.vi.averaging import average_weight, checked_part
 from vi_dist.vi.divergences import kl_reverse
 from vi_dist.vi.guide_check import check_guides
 from vi_dist.vi.guide_map import GuideMap, Query
-from vi_dist.vi.monte_carlo import DiscrepancyFn, monte_carlo_approximate_reparam
+from vi_dist.vi.monte_carlo import monte_carlo_approximate_reparam
+from vi_dist.vi.objective import DiscrepancyFn
 from vi_dist.vi.variational_world import VariationalWorld
 
 MakeOptimizer = Callable[[Iterable[Tensor]], Optimizer]

@@ -17,7 +17,8 @@ from vi_dist.model.decorators import random_variable
 from vi_dist.model.model import Model
 from vi_dist.vi.estimators import stl
 from vi_dist.vi.guides.table import GUIDES
-from vi_dist.vi.mode import Mode, find_mode
+from vi_dist.vi.laplace_scale import Mode
+from vi_dist.vi.mode import find_mode
 from vi_dist.vi.noise import TRAINING, NoiseSite, NoiseSpace, NormalSource
 from vi_dist.vi.pack import PackProgram
 

@@ -13,8 +13,8 @@ from torch.distributions import Distribution
 from vi_dist.vi.noise import NoiseSite, NoiseSpace, NormalSource
 
 if TYPE_CHECKING:
+    from vi_dist.vi.laplace_scale import Mode
     from vi_dist.vi.log_joint import LogJoint
-    from vi_dist.vi.mode import Mode
 
 INITIAL_SCALE = 0.1
 

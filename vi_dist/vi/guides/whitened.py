@@ -14,8 +14,8 @@ from vi_dist.vi.guides.guide_distribution import GuideDistribution
 from vi_dist.vi.noise import NoiseSpace
 
 if TYPE_CHECKING:
+    from vi_dist.vi.laplace_scale import Mode
     from vi_dist.vi.log_joint import LogJoint
-    from vi_dist.vi.mode import Mode
 
 _CENTER, _ROOT = "whitening.center", "whitening.root"
 
